@@ -1,0 +1,86 @@
+# One door for every task. `make` lists them.
+
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.PHONY: help setup demo test lint fmt-check clippy deny typos advisories docs docs-reference \
+	bench bench-peers sample-data reference release clean
+
+PYTHON ?= python3
+TEST_FLAGS ?=
+TOOLS := target/venv-tools
+PEERS := target/venv-peers
+LAKEFOLD = $(shell cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/lakefold
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help: ## List the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install the Debian packages that the build needs, if any is missing
+	@scripts/setup.sh
+
+# The whole workspace, not -p lakefold-cli: cargo unifies features over what it is asked to build, and a smaller
+# selection would compile DataFusion a second time for `make test`.
+demo: setup ## Build, embed 5,000 real rows with SQL, show what was written to out/
+	cargo build --workspace
+	rm -rf out
+	$(LAKEFOLD) sql -c "COPY (SELECT package, section, lle_embed(embedding, 2) OVER () AS embedding FROM 'sample_data/debian_packages.parquet') TO 'out/' STORED AS PARQUET"
+	ls -l out
+	$(LAKEFOLD) sql -c "SELECT count(*) AS rows, count(DISTINCT section) AS sections FROM 'out/'" -c "SELECT * FROM 'out/' ORDER BY package LIMIT 5"
+
+test: setup ## Run every test
+	cargo test --workspace $(TEST_FLAGS)
+
+lint: fmt-check typos deny clippy ## Formatting, spelling, licences, clippy: cheap ones first
+
+fmt-check:
+	cargo fmt --all --check
+
+clippy: setup
+	cargo clippy --workspace --all-targets -- -D warnings
+
+typos: $(TOOLS)/.installed
+	$(TOOLS)/bin/typos
+
+deny: $(TOOLS)/.installed
+	$(TOOLS)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+
+advisories: $(TOOLS)/.installed ## Check the dependencies for security advisories (needs the network)
+	$(TOOLS)/bin/cargo-deny --locked check advisories
+
+docs: setup ## Build the Rust documentation; a warning is an error
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+docs-reference: setup ## Write docs/ function reference anew from the functions' own documentation
+	UPDATE_REFERENCE=1 cargo test -p lakefold-functions --test reference
+
+bench: setup ## Criterion benchmarks of the kernels
+	cargo bench -p lakefold-benches
+
+bench-peers: setup $(PEERS)/.installed ## The same work on scikit-learn and FAISS: writes benches/peers/RESULTS.md (an hour)
+	$(PEERS)/bin/python benches/peers/run_all.py
+
+sample-data: $(PEERS)/.installed ## Write sample_data/*.parquet anew (maintainers)
+	$(PEERS)/bin/python sample_data/generate.py
+
+reference: $(PEERS)/.installed ## Write tests/reference/*.json anew from scikit-learn (maintainers)
+	$(PEERS)/bin/python tests/reference/generate.py
+
+release: setup ## Build the optimised binary
+	cargo build --release -p lakefold-cli
+
+clean: ## Remove everything that was built or written by the demo
+	cargo clean
+	rm -rf target out
+
+$(TOOLS)/.installed: scripts/lint-requirements.txt
+	@scripts/setup.sh python
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --requirement $<
+	touch $@
+
+$(PEERS)/.installed: benches/peers/requirements.txt
+	@scripts/setup.sh python
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --requirement $<
+	touch $@

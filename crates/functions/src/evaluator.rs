@@ -1,0 +1,53 @@
+//! `lle_embed` inside `DataFusion`'s own window operator, for plans made without our optimizer rule.
+
+use datafusion::arrow::array::ArrayRef;
+use datafusion::common::{Result, internal_err};
+use datafusion::logical_expr::PartitionEvaluator;
+use lakefold_manifold::Lle;
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::features::{Site, measure};
+use crate::fit::fit_lists;
+use crate::float_lists::FloatType;
+
+/// Fits a whole partition at once. No memory is reserved and nothing can cancel it: that is what
+/// [`crate::LleExec`] is for.
+#[derive(Debug)]
+pub(crate) struct LleEvaluator {
+    pub(crate) lle: Lle,
+    pub(crate) float: FloatType,
+    pub(crate) column: String,
+}
+
+impl PartitionEvaluator for LleEvaluator {
+    fn evaluate_all(&mut self, values: &[ArrayRef], num_rows: usize) -> Result<ArrayRef> {
+        let [features] = values else {
+            return internal_err!("lle_embed expected one array, got {}", values.len());
+        };
+        // The operator does not tell the partition's key, so rows are named within it.
+        let site = Site {
+            column: self.column.clone(),
+            partition: None,
+        };
+        let fit = || {
+            let lists = std::slice::from_ref(features);
+            fit_lists(
+                lists,
+                measure(lists, &site)?,
+                &self.lle,
+                self.float,
+                &site,
+                &(),
+            )
+        };
+        off_the_async_threads(fit)?.next_rows(num_rows)
+    }
+}
+
+/// Lets the other tasks of this thread move elsewhere, where the runtime has an elsewhere.
+fn off_the_async_threads<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}

@@ -1,0 +1,279 @@
+//! From list columns to the matrix that a fit takes, with errors that name column and row.
+
+use std::fmt;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanBufferBuilder,
+};
+use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err};
+use ndarray::Array2;
+
+use crate::float_lists::{FloatType, ListRows};
+
+/// Where a fit's rows come from, for error messages.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    /// The features argument as written.
+    pub(crate) column: String,
+    /// `key = value, …` of the PARTITION BY, where there is one.
+    pub(crate) partition: Option<String>,
+}
+
+impl Site {
+    /// How a row is named: `row` counts from 0 in the order in which rows reached the function.
+    pub(crate) fn row(&self, row: usize) -> String {
+        match self.partition {
+            Some(_) => format!("row {row} of the partition (counted from 0)"),
+            None => format!("row {row} (counted from 0)"),
+        }
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lle_embed of column {}", self.column)?;
+        match &self.partition {
+            Some(partition) => write!(f, " where {partition}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Features of one fit: a matrix of the rows that are not NULL.
+#[derive(Debug)]
+pub(crate) struct Features {
+    pub(crate) matrix: Matrix,
+    /// One bit for each row of the input, false where the features are NULL.
+    pub(crate) present: BooleanBuffer,
+}
+
+/// Shape (rows that are not NULL, dimensions).
+#[derive(Debug)]
+pub(crate) enum Matrix {
+    Float32(Array2<f32>),
+    Float64(Array2<f64>),
+}
+
+/// What is known of the features before any of them is copied.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Extent {
+    pub(crate) present: BooleanBuffer,
+    pub(crate) rows: usize,
+    pub(crate) dimensions: usize,
+}
+
+impl Extent {
+    /// Bytes of the matrix.
+    pub(crate) fn bytes(&self, float: FloatType) -> usize {
+        self.rows
+            .saturating_mul(self.dimensions)
+            .saturating_mul(float.bytes())
+    }
+}
+
+/// Checks lengths and NULL elements of consecutive list columns.
+pub(crate) fn measure(lists: &[ArrayRef], site: &Site) -> Result<Extent> {
+    let mut present = BooleanBufferBuilder::new(lists.iter().map(|list| list.len()).sum());
+    let mut rows = 0;
+    let mut first: Option<(usize, usize)> = None;
+    for list in lists {
+        if list.data_type() == &DataType::Null {
+            present.append_n(list.len(), false);
+            continue;
+        }
+        let list_rows = ListRows::try_new(list)?;
+        let nulls = list_rows
+            .values()
+            .logical_nulls()
+            .filter(|nulls| nulls.null_count() > 0);
+        for row in 0..list_rows.len() {
+            let here = present.len();
+            let Some(range) = list_rows.range(row) else {
+                present.append(false);
+                continue;
+            };
+            let (first_row, dimensions) = *first.get_or_insert((here, range.len()));
+            if range.is_empty() {
+                return exec_err!(
+                    "{site}: {} has an empty list: every row needs at least one number, filter the \
+                     row out",
+                    site.row(here)
+                );
+            }
+            if range.len() != dimensions {
+                return exec_err!(
+                    "{site}: {} has {} dimensions, but row {first_row} has {dimensions}: every row \
+                     needs the same number, filter the row out or pad the list",
+                    site.row(here),
+                    range.len()
+                );
+            }
+            if let Some(nulls) = &nulls
+                && let Some(dimension) = range.clone().position(|element| nulls.is_null(element))
+            {
+                return exec_err!(
+                    "{site}: {} has NULL in dimension {dimension} (counted from 0): replace the \
+                     element or make the whole list NULL",
+                    site.row(here)
+                );
+            }
+            present.append(true);
+            rows += 1;
+        }
+    }
+    Ok(Extent {
+        present: present.finish(),
+        rows,
+        dimensions: first.map_or(0, |(_, dimensions)| dimensions),
+    })
+}
+
+/// Copies the rows that are not NULL, coerced to `float`.
+pub(crate) fn extract(lists: &[ArrayRef], extent: Extent, float: FloatType) -> Result<Features> {
+    let matrix = match float {
+        FloatType::Float32 => Matrix::Float32(fill::<Float32Type>(lists, &extent)?),
+        FloatType::Float64 => Matrix::Float64(fill::<Float64Type>(lists, &extent)?),
+    };
+    Ok(Features {
+        matrix,
+        present: extent.present,
+    })
+}
+
+fn fill<T: ArrowPrimitiveType>(lists: &[ArrayRef], extent: &Extent) -> Result<Array2<T::Native>> {
+    let mut features = Vec::with_capacity(extent.rows * extent.dimensions);
+    let options = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    for list in lists {
+        if list.null_count() == list.len() || list.data_type() == &DataType::Null {
+            continue;
+        }
+        let rows = ListRows::try_new(list)?;
+        let span = rows.span(0..rows.len());
+        let values = rows.values().slice(span.start, span.len());
+        let values = cast_with_options(&values, &T::DATA_TYPE, &options)?;
+        let values = values.as_primitive::<T>().values();
+        for range in (0..rows.len()).filter_map(|row| rows.range(row)) {
+            features.extend_from_slice(&values[range.start - span.start..range.end - span.start]);
+        }
+    }
+    Array2::from_shape_vec((extent.rows, extent.dimensions), features)
+        .map_err(|error| exec_datafusion_err!("features changed while they were read: {error}"))
+}
+
+/// The caller's row of matrix row `row`.
+pub(crate) fn input_row(present: &BooleanBuffer, row: usize) -> Result<usize, DataFusionError> {
+    present
+        .set_indices()
+        .nth(row)
+        .ok_or_else(|| exec_datafusion_err!("matrix row {row} has no row in the input"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::arrow::array::{FixedSizeListArray, LargeListArray, ListArray, NullArray};
+    use datafusion::arrow::compute::cast;
+    use datafusion::arrow::datatypes::{Field, Int16Type, Int64Type};
+    use std::sync::Arc;
+
+    fn site() -> Site {
+        Site {
+            column: "embedding".to_owned(),
+            partition: None,
+        }
+    }
+
+    fn lists(rows: &[Option<&[Option<f64>]>]) -> ArrayRef {
+        Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(
+            rows.iter().map(|row| row.map(<[_]>::to_vec)),
+        ))
+    }
+
+    fn f64_matrix(lists: &[ArrayRef]) -> (Array2<f64>, Vec<bool>) {
+        let extent = measure(lists, &site()).unwrap();
+        let features = extract(lists, extent, FloatType::Float64).unwrap();
+        match features.matrix {
+            Matrix::Float64(matrix) => (matrix, features.present.iter().collect()),
+            Matrix::Float32(_) => panic!("asked for f64"),
+        }
+    }
+
+    #[test]
+    fn null_rows_are_left_out_across_slices_and_batches() {
+        let batch = lists(&[
+            Some(&[Some(9.0), Some(9.0)]),
+            None,
+            Some(&[Some(1.0), Some(2.0)]),
+        ]);
+        let parts = [
+            batch.slice(1, 2),
+            Arc::new(NullArray::new(1)),
+            batch.slice(0, 1),
+        ];
+        let (matrix, present) = f64_matrix(&parts);
+        assert_eq!(matrix, ndarray::array![[1.0, 2.0], [9.0, 9.0]]);
+        assert_eq!(present, [false, true, false, true]);
+        let extent = measure(&parts, &site()).unwrap();
+        assert_eq!(input_row(&extent.present, 1).unwrap(), 3);
+    }
+
+    #[test]
+    fn every_list_and_number_type_is_read() {
+        let fixed: ArrayRef = Arc::new(FixedSizeListArray::from_iter_primitive::<Int16Type, _, _>(
+            [
+                Some(vec![Some(1), Some(2)]),
+                None,
+                Some(vec![Some(3), Some(4)]),
+            ],
+            2,
+        ));
+        let large: ArrayRef = Arc::new(LargeListArray::from_iter_primitive::<Int64Type, _, _>([
+            Some(vec![Some(1), Some(2)]),
+            None,
+            Some(vec![Some(3), Some(4)]),
+        ]));
+        let decimal = DataType::List(Arc::new(Field::new_list_field(
+            DataType::Decimal128(9, 2),
+            true,
+        )));
+        let decimals = cast(&large, &decimal).unwrap();
+        for array in [fixed, large, decimals] {
+            let (matrix, present) = f64_matrix(&[array]);
+            assert_eq!(matrix, ndarray::array![[1.0, 2.0], [3.0, 4.0]]);
+            assert_eq!(present, [true, false, true]);
+        }
+    }
+
+    #[test]
+    fn errors_name_the_row_of_the_whole_input() {
+        let good = lists(&[Some(&[Some(1.0), Some(2.0)]), None]);
+        let message = |bad: &[Option<f64>]| {
+            measure(&[Arc::clone(&good), lists(&[Some(bad)])], &site())
+                .unwrap_err()
+                .to_string()
+        };
+        let ragged = message(&[Some(1.0)]);
+        assert!(
+            ragged.contains(
+                "lle_embed of column embedding: row 2 (counted from 0) has 1 dimensions, but row 0 \
+                 has 2"
+            ),
+            "{ragged}"
+        );
+        assert!(message(&[]).contains("row 2 (counted from 0) has an empty list"));
+        assert!(message(&[Some(1.0), None]).contains("has NULL in dimension 1"));
+    }
+
+    #[test]
+    fn nothing_but_nulls_is_an_empty_matrix() {
+        let (matrix, present) = f64_matrix(&[lists(&[None, None])]);
+        assert_eq!(matrix.dim(), (0, 0));
+        assert_eq!(present, [false, false]);
+    }
+}

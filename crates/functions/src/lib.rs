@@ -1,0 +1,52 @@
+//! Lakefold's SQL functions for Apache `DataFusion`.
+//!
+//! [`register_all`] adds them to a session:
+//!
+//! ```
+//! use datafusion::prelude::SessionContext;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> datafusion::error::Result<()> {
+//! let ctx = SessionContext::new();
+//! lakefold_functions::register_all(&ctx)?;
+//! let weights = ctx.sql("SELECT softmax([1.0, 2.0, 3.0]) AS weights").await?;
+//! weights.show().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Each function is one file: its name, signature, documentation and a thin wrapper around a kernel of
+//! [`lakefold_manifold`] or [`lakefold_attention`]. `lle_embed` brings its own physical operator,
+//! [`LleExec`], because `DataFusion`'s window operator would run the fit on an async thread with no
+//! memory accounting.
+
+mod constants;
+mod evaluator;
+mod features;
+mod fit;
+mod float_lists;
+mod groups;
+mod lle_embed;
+mod lle_exec;
+mod lle_metrics;
+mod lle_options;
+mod lle_parameters;
+mod lle_rule;
+mod lle_stream;
+mod memory;
+mod progress;
+mod reference;
+mod register;
+mod softmax;
+
+pub use lakefold_manifold as manifold;
+
+pub use lle_embed::LleEmbed;
+pub use lle_exec::{LleCall, LleExec};
+pub use lle_rule::EmbedWithLleExec;
+pub use progress::{FitReporter, FitReporterHandle};
+pub use reference::reference_markdown;
+pub use register::{
+    WINDOW_FUNCTION_NAMES, all_scalar_udfs, all_window_udfs, physical_optimizer_rule, register_all,
+};
+pub use softmax::Softmax;

@@ -1,0 +1,58 @@
+//! What `EXPLAIN ANALYZE` shows of fits.
+
+use std::time::Duration;
+
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, Time,
+};
+use lakefold_manifold::{Diagnostics, Phase};
+
+/// Metrics of one output partition.
+#[derive(Debug, Clone)]
+pub(crate) struct LleMetrics {
+    pub(crate) baseline: BaselineMetrics,
+    fits: Count,
+    rows: Count,
+    distinct_rows: Count,
+    closed_components: Count,
+    bridged_edges: Count,
+    peak_reserved_bytes: Gauge,
+    phases: Vec<(Phase, Time)>,
+}
+
+impl LleMetrics {
+    pub(crate) fn new(metrics: &ExecutionPlanMetricsSet, partition: usize) -> Self {
+        let count = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
+        let time = |phase: Phase| {
+            let time = MetricBuilder::new(metrics).subset_time(format!("{phase}_time"), partition);
+            (phase, time)
+        };
+        Self {
+            baseline: BaselineMetrics::new(metrics, partition),
+            fits: count("fits"),
+            rows: count("fitted_rows"),
+            distinct_rows: count("distinct_rows"),
+            closed_components: count("closed_components"),
+            bridged_edges: count("bridged_edges"),
+            peak_reserved_bytes: MetricBuilder::new(metrics)
+                .gauge("peak_reserved_bytes", partition),
+            phases: Phase::ALL.into_iter().map(time).collect(),
+        }
+    }
+
+    pub(crate) fn record(&self, diagnostics: &Diagnostics) {
+        self.fits.add(1);
+        self.rows.add(diagnostics.rows);
+        self.distinct_rows.add(diagnostics.distinct_rows);
+        self.closed_components.add(diagnostics.closed_components);
+        self.bridged_edges.add(diagnostics.bridged_edges);
+        self.peak_reserved_bytes
+            .set_max(diagnostics.peak_reserved_bytes);
+        for (phase, seconds) in &diagnostics.seconds {
+            let duration = Duration::try_from_secs_f64(*seconds).unwrap_or_default();
+            for (_, time) in self.phases.iter().filter(|(known, _)| known == phase) {
+                time.add_duration(duration);
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The constant arguments of `lle_embed`, checked while planning.
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{DataFusionError, Result, ScalarValue, plan_datafusion_err, plan_err};
+use lakefold_manifold::{Lle, ManifoldError, Method, Solver};
+
+use crate::lle_options::parse_options;
+
+/// More neighbours or components than this cannot be stored, let alone computed.
+const LARGEST_COUNT: u32 = i32::MAX as u32;
+
+/// Reads `n_components`, `n_neighbors` and `options`; NULL means the default, which `n_components` does
+/// not have.
+pub(crate) fn parse_parameters(
+    n_components: &ScalarValue,
+    n_neighbors: &ScalarValue,
+    options: &ScalarValue,
+) -> Result<Lle> {
+    let Some(n_components) = count("n_components", n_components)? else {
+        return plan_err!(
+            "n_components of lle_embed has no default, got NULL: say how many dimensions the \
+             embedding is to have"
+        );
+    };
+    let mut builder = Lle::builder(n_components);
+    let n_neighbors = count("n_neighbors", n_neighbors)?;
+    if let Some(n_neighbors) = n_neighbors {
+        builder = builder.n_neighbors(n_neighbors);
+    }
+    if let Some(options) = text(options)? {
+        for (name, value) in parse_options(options)? {
+            builder = match name {
+                "n_neighbors" if n_neighbors.is_some() => {
+                    return plan_err!(
+                        "n_neighbors of lle_embed is given as an argument and in options: keep one \
+                         of them"
+                    );
+                }
+                "n_neighbors" => {
+                    builder.n_neighbors(number(name, value, "a whole number of at least 1")?)
+                }
+                "reg" => builder.reg(number(name, value, "a finite number of at least 0")?),
+                "seed" => builder.seed(number(name, value, "a whole number of at least 0")?),
+                "method" => builder.method(Method::parse(value).map_err(plan_error)?),
+                _ => builder.solver(Solver::parse(value).map_err(plan_error)?),
+            };
+        }
+    }
+    builder.build().map_err(plan_error)
+}
+
+/// What the number of dimensions alone rules out; known while planning for fixed-size lists.
+pub(crate) fn check_dimensions(lle: &Lle, features: &DataType, column: &str) -> Result<()> {
+    match features {
+        DataType::FixedSizeList(_, length) if lle.n_components() > *length as usize => plan_err!(
+            "n_components of lle_embed must be at most the number of features, got {} where column \
+             {column} has {length} dimensions: lower n_components",
+            lle.n_components()
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// `n_components=2, n_neighbors=12, …`, for plans and logs.
+pub(crate) fn describe(lle: &Lle) -> String {
+    let seed = match lle.seed() {
+        0 => String::new(),
+        seed => format!(", seed={seed}"),
+    };
+    format!(
+        "n_components={}, n_neighbors={}, reg={}, method={}, solver={}{seed}",
+        lle.n_components(),
+        lle.n_neighbors(),
+        lle.reg(),
+        lle.method().name(),
+        lle.solver().name()
+    )
+}
+
+fn count(parameter: &'static str, value: &ScalarValue) -> Result<Option<usize>> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let invalid = || {
+        plan_datafusion_err!(
+            "{parameter} of lle_embed must be a whole number from 1 to {LARGEST_COUNT}, got {value}"
+        )
+    };
+    if !value.data_type().is_numeric() {
+        return Err(invalid());
+    }
+    // Through f64, which holds the whole accepted range exactly, so that 2, 2.0 and '2' typed as any
+    // number are one case.
+    match value.cast_to(&DataType::Float64)? {
+        ScalarValue::Float64(Some(number))
+            if number.fract() == 0.0 && (1.0..=f64::from(LARGEST_COUNT)).contains(&number) =>
+        {
+            Ok(Some(number as usize))
+        }
+        _ => Err(invalid()),
+    }
+}
+
+fn text(options: &ScalarValue) -> Result<Option<&str>> {
+    match options.try_as_str() {
+        Some(text) => Ok(text),
+        None if options.is_null() => Ok(None),
+        None => plan_err!(
+            "options of lle_embed must be text such as 'solver=exact, reg=0.1', got {options}"
+        ),
+    }
+}
+
+fn number<T: std::str::FromStr>(name: &str, value: &str, requirement: &str) -> Result<T> {
+    value.parse().map_err(|_| {
+        plan_datafusion_err!("{name} of lle_embed must be {requirement}, got '{value}'")
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn plan_error(error: ManifoldError) -> DataFusionError {
+    plan_datafusion_err!("lle_embed: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(n_components: impl Into<ScalarValue>, options: &str) -> Result<Lle> {
+        parse_parameters(&n_components.into(), &ScalarValue::Null, &options.into())
+    }
+
+    fn message(result: Result<Lle>) -> String {
+        result.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults_and_options() {
+        let lle = parse(2_i8, "").unwrap();
+        assert_eq!(
+            describe(&lle),
+            "n_components=2, n_neighbors=12, reg=0.001, method=standard, solver=auto"
+        );
+        let lle = parse(
+            3_u64,
+            "n_neighbors=20, reg=1e-2, solver=EXACT, method=Standard, seed=7",
+        )
+        .unwrap();
+        assert_eq!(
+            describe(&lle),
+            "n_components=3, n_neighbors=20, reg=0.01, method=standard, solver=exact, seed=7"
+        );
+        let lle =
+            parse_parameters(&2_i32.into(), &15_i64.into(), &ScalarValue::Utf8(None)).unwrap();
+        assert_eq!(lle.n_neighbors(), 15);
+    }
+
+    #[test]
+    fn impossible_numbers() {
+        for bad in [
+            ScalarValue::from(0_i64),
+            (-2_i64).into(),
+            2.5_f64.into(),
+            u64::MAX.into(),
+            f64::NAN.into(),
+        ] {
+            let expected = format!(
+                "n_components of lle_embed must be a whole number from 1 to 2147483647, got {bad}"
+            );
+            let text = message(parse_parameters(
+                &bad,
+                &ScalarValue::Null,
+                &ScalarValue::Null,
+            ));
+            assert!(text.contains(&expected), "{text}");
+        }
+        assert_eq!(parse(2.0_f64, "").unwrap().n_components(), 2);
+        assert!(
+            message(parse(ScalarValue::Null, ""))
+                .contains("n_components of lle_embed has no default")
+        );
+        assert!(message(parse("auto", "")).contains("must be a whole number"));
+    }
+
+    #[test]
+    fn impossible_options() {
+        assert!(
+            message(parse(2_i32, "reg=-1"))
+                .contains("reg must be a finite number of at least 0, got -1")
+        );
+        assert!(
+            message(parse(2_i32, "reg=much")).contains("reg of lle_embed must be a finite number")
+        );
+        assert!(message(parse(2_i32, "n_neighbors=0")).contains("n_neighbors must be at least 1"));
+        assert!(
+            message(parse(2_i32, "solver=magic"))
+                .contains("solver must be one of auto, dense, exact, got 'magic'")
+        );
+        assert!(message(parse(2_i32, "method=umap")).contains("method must be one of standard"));
+        let both = parse_parameters(&2_i32.into(), &5_i32.into(), &"n_neighbors=6".into());
+        assert!(message(both).contains("given as an argument and in options"));
+        let not_text = parse_parameters(&2_i32.into(), &5_i32.into(), &6_i32.into());
+        assert!(message(not_text).contains("options of lle_embed must be text"));
+    }
+}

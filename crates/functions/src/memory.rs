@@ -1,0 +1,115 @@
+//! Memory taken from `DataFusion`'s pool, with errors that say what to do.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, RecordBatch};
+use datafusion::common::DataFusionError;
+use datafusion::execution::memory_pool::{
+    MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
+};
+use lakefold_manifold::ReserveError;
+
+/// Memory of one part of a computation; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    pool: Arc<dyn MemoryPool>,
+    reservation: MemoryReservation,
+}
+
+impl Budget {
+    pub(crate) fn new(pool: &Arc<dyn MemoryPool>, consumer: &str) -> Self {
+        Self {
+            pool: Arc::clone(pool),
+            reservation: MemoryConsumer::new(consumer).register(pool),
+        }
+    }
+
+    /// An empty budget of the same consumer.
+    pub(crate) fn sibling(&self) -> Self {
+        Self {
+            pool: Arc::clone(&self.pool),
+            reservation: self.reservation.new_empty(),
+        }
+    }
+
+    /// # Errors
+    /// When the pool refuses. `reserved` is then the whole pool's, because a neighbour's memory counts
+    /// against the limit as much as ours.
+    pub(crate) fn reserve(&self, purpose: &str, bytes: usize) -> Result<(), ReserveError> {
+        self.reservation.try_grow(bytes).map_err(|_| ReserveError {
+            purpose: purpose.to_owned(),
+            requested: bytes,
+            reserved: self.pool.reserved().max(self.reservation.size()),
+            limit: match self.pool.memory_limit() {
+                MemoryLimit::Finite(limit) => Some(limit),
+                MemoryLimit::Infinite | MemoryLimit::Unknown => None,
+            },
+        })
+    }
+
+    /// Gives back at most what was reserved.
+    pub(crate) fn release(&self, bytes: usize) {
+        // Fails only if another thread released in between; the rest goes back on drop.
+        let _ = self
+            .reservation
+            .try_shrink(bytes.min(self.reservation.size()));
+    }
+}
+
+/// The error of a query whose fit does not fit. `subject` is what was to be computed.
+pub(crate) fn resources_exhausted(subject: &str, error: &ReserveError) -> DataFusionError {
+    DataFusionError::ResourcesExhausted(format!(
+        "{subject}: {error}; try a higher memory limit, fewer rows (WHERE or a sample), or fewer \
+         n_neighbors"
+    ))
+}
+
+/// Bytes that a batch's rows take. Buffers shared with other slices are counted by the part used, so
+/// that slices of one large batch add up to it.
+pub(crate) fn batch_bytes(batch: &RecordBatch) -> usize {
+    let bytes = |array: &dyn Array| {
+        array
+            .to_data()
+            .get_slice_memory_size()
+            .unwrap_or_else(|_| array.get_array_memory_size())
+    };
+    batch
+        .columns()
+        .iter()
+        .map(|column| bytes(column.as_ref()))
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::execution::memory_pool::{GreedyMemoryPool, UnboundedMemoryPool};
+
+    #[test]
+    fn a_refusal_tells_need_holding_and_limit() {
+        let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(1 << 20));
+        let held = Budget::new(&pool, "lle_embed");
+        held.reserve("the input", 512 << 10).unwrap();
+        let fit = held.sibling();
+        let error = fit.reserve("factorisation", 1 << 20).unwrap_err();
+        let message = resources_exhausted("lle_embed on 5 rows x 3", &error).to_string();
+        assert_eq!(
+            message,
+            "Resources exhausted: lle_embed on 5 rows x 3: factorisation needs about 1.0 MiB more (on \
+             top of 512.0 KiB already held), the limit is 1.0 MiB; try a higher memory limit, fewer \
+             rows (WHERE or a sample), or fewer n_neighbors"
+        );
+        fit.reserve("weights", 100).unwrap();
+        fit.release(usize::MAX);
+        drop(held);
+        assert_eq!(pool.reserved(), 0);
+    }
+
+    #[test]
+    fn no_limit_never_refuses() {
+        let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
+        Budget::new(&pool, "lle_embed")
+            .reserve("everything", usize::MAX / 2)
+            .unwrap();
+    }
+}

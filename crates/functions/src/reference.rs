@@ -1,0 +1,69 @@
+//! The function reference, generated from the functions' own documentation.
+
+use std::fmt::Write;
+
+use datafusion::logical_expr::Documentation;
+
+use crate::register::{all_scalar_udfs, all_window_udfs};
+
+/// `docs/reference.md`, as Markdown.
+pub fn reference_markdown() -> String {
+    let mut functions: Vec<(String, &str, Documentation)> = vec![];
+    for function in all_window_udfs().unwrap_or_default() {
+        if let Some(documentation) = function.documentation() {
+            functions.push((
+                function.name().to_owned(),
+                "window function",
+                documentation.clone(),
+            ));
+        }
+    }
+    for function in all_scalar_udfs().unwrap_or_default() {
+        if let Some(documentation) = function.documentation() {
+            functions.push((
+                function.name().to_owned(),
+                "scalar function",
+                documentation.clone(),
+            ));
+        }
+    }
+    let mut page = String::from(
+        "# Function reference\n\n\
+         <!-- Generated from crates/functions by `make docs-reference`: edit the functions instead. -->\n",
+    );
+    let mut section = "";
+    for (name, kind, documentation) in &functions {
+        if documentation.doc_section.label != section {
+            section = documentation.doc_section.label;
+            let _ = write!(page, "\n## {section}\n");
+        }
+        let _ = write!(page, "\n### {name}\n\n");
+        describe(&mut page, kind, documentation);
+    }
+    page
+}
+
+fn describe(page: &mut String, kind: &str, documentation: &Documentation) {
+    let _ = write!(
+        page,
+        "*{kind}*\n\n```text\n{}\n```\n",
+        documentation.syntax_example
+    );
+    let _ = write!(page, "\n{}\n", documentation.description);
+    if let Some(arguments) = &documentation.arguments {
+        page.push_str("\n**Arguments**\n\n");
+        for (name, description) in arguments {
+            let _ = writeln!(page, "- `{name}`: {description}");
+        }
+    }
+    if let Some(example) = &documentation.sql_example {
+        let _ = write!(page, "\n**Example**\n\n{example}\n");
+    }
+    if let Some(related) = &documentation.related_udfs {
+        let links: Vec<String> = related
+            .iter()
+            .map(|name| format!("[{name}](#{name})"))
+            .collect();
+        let _ = write!(page, "\n**See also** {}\n", links.join(", "));
+    }
+}

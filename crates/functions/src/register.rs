@@ -1,0 +1,112 @@
+//! Adding the functions to a session.
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::{ScalarUDF, WindowUDF};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::prelude::SessionContext;
+
+use crate::lle_embed::{self, LleEmbed};
+use crate::lle_rule::EmbedWithLleExec;
+use crate::softmax::Softmax;
+
+/// Names of the window functions. In Lakefold's own session they may be called without OVER.
+pub const WINDOW_FUNCTION_NAMES: [&str; 1] = [lle_embed::NAME];
+
+/// Every scalar function, by name.
+///
+/// # Errors
+/// Never in practice: only if `DataFusion` rejects a signature.
+pub fn all_scalar_udfs() -> Result<Vec<ScalarUDF>> {
+    Ok(vec![ScalarUDF::from(Softmax::try_new()?)])
+}
+
+/// Every window function, by name: those of [`WINDOW_FUNCTION_NAMES`].
+///
+/// # Errors
+/// Never in practice: only if `DataFusion` rejects a signature.
+pub fn all_window_udfs() -> Result<Vec<WindowUDF>> {
+    Ok(vec![WindowUDF::from(LleEmbed::try_new()?)])
+}
+
+/// The rule that plans `lle_embed` with [`crate::LleExec`], for people who build a session state of
+/// their own: it belongs at the front of the physical optimizer rules.
+pub fn physical_optimizer_rule() -> Arc<dyn PhysicalOptimizerRule + Send + Sync> {
+    Arc::new(EmbedWithLleExec)
+}
+
+/// Adds every function to `ctx`, and the optimizer rule that plans them. Calling it again changes
+/// nothing.
+///
+/// Adding a rule means building the session's state anew. Tables, functions and settings are kept;
+/// statements prepared with PREPARE are not, so register first.
+///
+/// # Errors
+/// Never in practice: only if `DataFusion` rejects a function.
+pub fn register_all(ctx: &SessionContext) -> Result<()> {
+    for function in all_scalar_udfs()? {
+        ctx.register_udf(function);
+    }
+    for function in all_window_udfs()? {
+        ctx.register_udwf(function);
+    }
+    let state = ctx.state_ref();
+    let mut state = state.write();
+    let rules = state.physical_optimizers();
+    if rules
+        .iter()
+        .any(|rule| rule.name() == EmbedWithLleExec::NAME)
+    {
+        return Ok(());
+    }
+    let rules = std::iter::once(physical_optimizer_rule())
+        .chain(rules.iter().cloned())
+        .collect();
+    *state = SessionStateBuilder::new_from_existing(state.clone())
+        .with_session_id(state.session_id().to_owned())
+        .with_physical_optimizer_rules(rules)
+        .build();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_registered_and_documented() {
+        let names: Vec<String> = all_window_udfs()
+            .unwrap()
+            .iter()
+            .map(|function| function.name().to_owned())
+            .collect();
+        assert_eq!(names, WINDOW_FUNCTION_NAMES);
+        assert!(
+            all_window_udfs()
+                .unwrap()
+                .iter()
+                .all(|function| function.documentation().is_some())
+        );
+        assert!(
+            all_scalar_udfs()
+                .unwrap()
+                .iter()
+                .all(|function| function.documentation().is_some())
+        );
+    }
+
+    #[test]
+    fn registering_twice_adds_one_rule_and_keeps_the_session() {
+        let ctx = SessionContext::new();
+        let before = ctx.state();
+        register_all(&ctx).unwrap();
+        register_all(&ctx).unwrap();
+        let after = ctx.state();
+        let rules = after.physical_optimizers();
+        assert_eq!(rules.len(), before.physical_optimizers().len() + 1);
+        assert_eq!(rules[0].name(), EmbedWithLleExec::NAME);
+        assert_eq!(after.session_id(), before.session_id());
+    }
+}

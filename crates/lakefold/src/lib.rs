@@ -1,0 +1,50 @@
+//! Manifold learning as SQL over Arrow and Parquet.
+//!
+//! There are two ways in. People with a DataFusion session of their own add the functions to it:
+//!
+//! ```
+//! use datafusion::prelude::SessionContext;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> datafusion::error::Result<()> {
+//! let ctx = SessionContext::new();
+//! lakefold::register_all(&ctx)?;
+//! let rows = ctx.sql("SELECT softmax([1.0, 2.0, 3.0]) AS weights").await?.collect().await?;
+//! assert_eq!(rows[0].num_rows(), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everybody else takes a [`Session`], in which everything is on: files by path, a memory limit,
+//! spilling, row order kept, and `lle_embed(…)` without `OVER ()`:
+//!
+//! ```
+//! # #[tokio::main]
+//! # async fn main() -> datafusion::error::Result<()> {
+//! let session = lakefold::SessionBuilder::new().memory_limit(1 << 30).threads(2).build()?;
+//! let plan = session
+//!     .sql(
+//!         "EXPLAIN SELECT lle_embed(position, 2, n_neighbors => 4)
+//!          FROM (VALUES ([0.0, 0.0, 1.0]), ([1.0, 0.5, 0.0])) AS points (position)",
+//!     )
+//!     .await?;
+//! assert!(plan.collect().await.is_ok());
+//! # Ok(())
+//! # }
+//! ```
+
+mod copy;
+mod errors;
+mod memory;
+mod rewrite;
+mod session;
+
+pub use datafusion::sql::parser::Statement;
+pub use errors::error_message;
+pub use lakefold_functions::manifold::{Diagnostics, Phase, bytes as format_bytes};
+pub use lakefold_functions::{
+    FitReporter, FitReporterHandle, WINDOW_FUNCTION_NAMES, register_all,
+};
+pub use lakefold_lake::enable_paths;
+pub use memory::{default_memory_limit, physical_memory};
+pub use session::{DEFAULT_ROWS_PER_FILE, Session, SessionBuilder};

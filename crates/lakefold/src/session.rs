@@ -1,0 +1,231 @@
+//! A DataFusion session with everything of Lakefold's on.
+
+use std::num::NonZeroUsize;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use datafusion::common::config::ConfigNonZeroUsize;
+use datafusion::common::{plan_datafusion_err, plan_err};
+use datafusion::dataframe::DataFrame;
+use datafusion::error::Result;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::dialect::dialect_from_str;
+use lakefold_functions::{FitReporter, FitReporterHandle, WINDOW_FUNCTION_NAMES, register_all};
+
+use crate::copy::warn_of_existing_files;
+use crate::memory::default_memory_limit;
+use crate::rewrite::{FunctionNames, KnownFunction, rewrite};
+
+/// Rows in one file of `COPY … TO 'directory/'`, unless
+/// `SET datafusion.execution.soft_max_rows_per_output_file` says otherwise. Files are cut between
+/// batches, so a file can have up to one batch more.
+pub const DEFAULT_ROWS_PER_FILE: usize = 1_000_000;
+
+/// The largest users of memory that an out-of-memory error lists.
+const LISTED_CONSUMERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
+
+/// Settings of a [`Session`].
+///
+/// Defaults: four fifths of the machine's (or container's) memory, as many threads as it has, no
+/// reporter.
+#[derive(Debug, Clone)]
+#[must_use = "call build()"]
+pub struct SessionBuilder {
+    memory_limit: Option<usize>,
+    threads: Option<usize>,
+    reporter: Option<Arc<dyn FitReporter>>,
+}
+
+impl Default for SessionBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SessionBuilder {
+    /// Starts from the defaults.
+    pub fn new() -> Self {
+        Self { memory_limit: default_memory_limit(), threads: None, reporter: None }
+    }
+
+    /// Bytes that fits, sorts, joins and aggregates may hold together; `None` for no limit. What
+    /// does not fit spills to disk where it can (sorts, joins, aggregates) and fails with an error
+    /// that says what it needs where it cannot (fits).
+    pub fn memory_limit(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.memory_limit = bytes.into();
+        self
+    }
+
+    /// Partitions that a query is spread over (DataFusion's `target_partitions`), at least 1.
+    /// Fits run on rayon's global pool, whose size is the program's to choose.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Whom to tell how fits go.
+    pub fn reporter(mut self, reporter: Arc<dyn FitReporter>) -> Self {
+        self.reporter = Some(reporter);
+        self
+    }
+
+    /// Makes the session.
+    ///
+    /// # Errors
+    /// When the limit or the number of threads is zero, or DataFusion refuses the settings.
+    pub fn build(self) -> Result<Session> {
+        if self.threads == Some(0) || self.memory_limit == Some(0) {
+            return plan_err!("a session needs at least one thread and one byte of memory");
+        }
+        let state = SessionStateBuilder::new()
+            .with_config(self.config()?)
+            .with_runtime_env(self.runtime()?)
+            .with_default_features()
+            .build();
+        let context = SessionContext::new_with_state(state);
+        register_all(&context)?;
+        lakefold_lake::enable_paths(&context);
+        Ok(Session { context })
+    }
+
+    fn config(&self) -> Result<SessionConfig> {
+        let threads = self
+            .threads
+            .or_else(|| available_parallelism().ok().map(NonZeroUsize::get))
+            .unwrap_or(1);
+        let mut config = SessionConfig::new()
+            .with_information_schema(true)
+            .with_target_partitions(threads)
+            // The order of a table's rows is kept from file to file. Both of these would deal
+            // batches out to threads and take them back in whatever order they finish.
+            .with_round_robin_repartition(false)
+            .with_repartition_file_scans(false);
+        let options = config.options_mut();
+        options.execution.minimum_parallel_output_files = ConfigNonZeroUsize::try_new(1)?;
+        options.execution.soft_max_rows_per_output_file =
+            ConfigNonZeroUsize::try_new(DEFAULT_ROWS_PER_FILE)?;
+        options.execution.parquet.compression = Some("zstd(3)".to_owned());
+        // Text columns would turn into view types on the way from file to file.
+        options.execution.parquet.schema_force_view_types = false;
+        if let Some(reporter) = &self.reporter {
+            config = config.with_extension(Arc::new(FitReporterHandle(Arc::clone(reporter))));
+        }
+        Ok(config)
+    }
+
+    /// A fair pool gives operators that cannot spill, the fits, whatever is free at the moment,
+    /// and holds those that can spill to equal shares of the rest: a sort cannot starve a fit,
+    /// it goes to disk. First come, first served (the greedy pool) would let it.
+    fn runtime(&self) -> Result<Arc<RuntimeEnv>> {
+        let disks = DiskManagerBuilder::default().with_mode(DiskManagerMode::OsTmpDirectory);
+        let mut runtime = RuntimeEnvBuilder::new()
+            .with_disk_manager_builder(disks)
+            // Files change between statements, not least by this session's own COPY.
+            .with_object_list_cache_limit(0);
+        if let Some(limit) = self.memory_limit {
+            let pool = TrackConsumersPool::new(FairSpillPool::new(limit), LISTED_CONSUMERS);
+            runtime = runtime.with_memory_pool(Arc::new(pool));
+        }
+        runtime.build_arc()
+    }
+}
+
+/// A DataFusion session in which `FROM 'path'` reads files, `lle_embed(…)` needs no OVER, skipped
+/// named arguments mean their defaults, and row order is kept. It derefs to `SessionContext`.
+///
+/// `COPY … TO 'directory/'` writes zstd-compressed Parquet in files of
+/// [`DEFAULT_ROWS_PER_FILE`] rows. It is not atomic: where it fails, the files that it had
+/// finished stay, and nothing is removed.
+#[derive(Clone)]
+pub struct Session {
+    context: SessionContext,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.context.session_id())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Deref for Session {
+    type Target = SessionContext;
+
+    fn deref(&self) -> &SessionContext {
+        &self.context
+    }
+}
+
+impl Session {
+    /// DataFusion's own view of the session. Its `sql` lacks what this type adds to SQL.
+    pub fn context(&self) -> &SessionContext {
+        &self.context
+    }
+
+    /// Plans one statement. DDL and SET happen at once, queries and COPY when the result is
+    /// collected or streamed.
+    ///
+    /// # Errors
+    /// For a syntax error, a text that is not one statement, or a statement that cannot be planned.
+    pub async fn sql(&self, sql: &str) -> Result<DataFrame> {
+        let mut statements = self.statements(sql)?;
+        match (statements.pop(), statements.len()) {
+            (Some(statement), 0) => self.execute(statement).await,
+            (None, _) => plan_err!("no SQL statement was given"),
+            (Some(_), others) => plan_err!(
+                "one SQL statement was expected, got {}: run them one by one",
+                others + 1
+            ),
+        }
+    }
+
+    /// Parses statements separated by semicolons, in the session's dialect.
+    ///
+    /// # Errors
+    /// For a syntax error in any of them.
+    pub fn statements(&self, sql: &str) -> Result<Vec<Statement>> {
+        let state = self.context.state();
+        let options = &state.config().options().sql_parser;
+        let dialect = dialect_from_str(options.dialect)
+            .ok_or_else(|| plan_datafusion_err!("unknown SQL dialect '{}'", options.dialect))?;
+        let statements = DFParserBuilder::new(sql)
+            .with_dialect(dialect.as_ref())
+            .with_recursion_limit(options.recursion_limit.get())
+            .build()?
+            .parse_statements()?;
+        Ok(statements.into())
+    }
+
+    /// Rewrites and plans a statement of [`Self::statements`], as [`Self::sql`] does.
+    ///
+    /// # Errors
+    /// For a statement that cannot be planned.
+    pub async fn execute(&self, mut statement: Statement) -> Result<DataFrame> {
+        rewrite(&mut statement, &self.function_names());
+        if let Statement::CopyTo(copy) = &statement {
+            warn_of_existing_files(&self.context, copy).await;
+        }
+        let plan = self.context.state().statement_to_plan(statement).await?;
+        self.context.execute_logical_plan(plan).await
+    }
+
+    /// Read from the session, because a user may have replaced a function.
+    fn function_names(&self) -> FunctionNames {
+        let state = self.context.state();
+        WINDOW_FUNCTION_NAMES
+            .iter()
+            .filter_map(|name| {
+                let function = state.window_functions().get(*name)?;
+                let parameters = function.signature().parameter_names.clone().unwrap_or_default();
+                Some(((*name).to_owned(), KnownFunction { is_window: true, parameters }))
+            })
+            .collect()
+    }
+}

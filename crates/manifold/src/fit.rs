@@ -1,0 +1,214 @@
+//! The whole fit, from features to embedding.
+
+use ndarray::{Array2, ArrayView2};
+
+use crate::components::bridge;
+use crate::control::{Budget, Clock};
+use crate::matrix::Deviation;
+use crate::panel::Panel;
+use crate::points::sealed::Sealed;
+use crate::points::{DistinctRows, Feature};
+use crate::solver::{self, Request};
+use crate::weights::barycenter_weights;
+use crate::{Control, Factor, Lle, ManifoldError, Phase, Result, Solver, neighbors};
+
+/// A fitted embedding.
+#[derive(Debug, Clone)]
+pub struct Fit {
+    /// Shape (rows, `n_components`), in the order of the input's rows.
+    pub embedding: Array2<f64>,
+    /// What happened on the way.
+    pub diagnostics: Diagnostics,
+}
+
+/// What a fit found and did.
+#[derive(Debug, Clone)]
+pub struct Diagnostics {
+    /// Rows of the input.
+    pub rows: usize,
+    /// Rows left after exact duplicates were merged.
+    pub distinct_rows: usize,
+    /// Columns of the input.
+    pub dimensions: usize,
+    /// Closed strongly connected components of the neighbour graph before bridging.
+    pub closed_components: usize,
+    /// Rounds of bridging until one was left.
+    pub bridge_rounds: usize,
+    /// Neighbours that bridging replaced.
+    pub bridged_edges: usize,
+    /// The solver that ran.
+    pub solver: Solver,
+    /// The sparse solver's fill-reducing order and the size of its factor.
+    pub factor: Option<Factor>,
+    /// Eigenvalues of M, ascending, one a component.
+    pub eigenvalues: Vec<f64>,
+    /// ‖Mv − λv‖ of each eigenpair, ‖v‖ = 1.
+    pub residuals: Vec<f64>,
+    /// Seconds by phase.
+    pub seconds: Vec<(Phase, f64)>,
+    /// The largest sum of reserved bytes.
+    pub peak_reserved_bytes: usize,
+}
+
+impl Lle {
+    /// Embeds the rows of `features`, shape (n, D), in `n_components` dimensions (Roweis and Saul 2000).
+    ///
+    /// Equal rows are merged before neighbours are sought and get the same embedding. Each column of the
+    /// embedding has mean 0 and variance 1 over the distinct rows (YᵀY = n·I); columns are ordered by
+    /// eigenvalue, smallest first; in each the entry of largest magnitude is positive (of equals, that of
+    /// the smallest row).
+    ///
+    /// The same rows, parameters and seed give the same bits, whatever the order of the rows and the
+    /// number of threads.
+    ///
+    /// # Errors
+    /// [`ManifoldError::NonFinite`] and [`ManifoldError::TooLarge`] for unusable features;
+    /// [`ManifoldError::ParameterNeedsMoreData`] where `n_components` exceeds D or the distinct rows less
+    /// two, or `n_neighbors` the distinct rows less one; [`ManifoldError::Memory`] and
+    /// [`ManifoldError::Cancelled`] when `control` says so; [`ManifoldError::NoConvergence`] and
+    /// [`ManifoldError::LinearAlgebra`] rather than a wrong answer.
+    pub fn fit<T: Feature>(&self, features: ArrayView2<'_, T>, control: &dyn Control) -> Result<Fit> {
+        T::fit(self, features, control)
+    }
+
+    fn fit_distinct<T: Feature>(
+        &self,
+        features: ArrayView2<'_, T>,
+        control: &dyn Control,
+    ) -> Result<Fit> {
+        let (rows, dimensions) = features.dim();
+        let budget = Budget::new(control);
+        let clock = Clock::new();
+        check_dimensions(self, rows, dimensions)?;
+
+        control.progress(Phase::Deduplicate, 0, 1);
+        let copies = 2 * rows * dimensions * size_of::<T>() + rows * 8;
+        budget.reserve("a sorted copy of the features", copies)?;
+        let distinct = DistinctRows::new(features)?;
+        let points = distinct.points();
+        let n = points.len();
+        check_rows(self, rows, n)?;
+        control.progress(Phase::Deduplicate, 1, 1);
+        clock.lap(Phase::Deduplicate);
+
+        let k = self.n_neighbors();
+        let search = neighbors::predicted_bytes(n, dimensions, k);
+        budget.reserve("exact neighbours", search)?;
+        let mut graph = neighbors::self_join(points, k, control)?;
+        clock.lap(Phase::Neighbors);
+        let bridges = bridge(points, &mut graph, control)?;
+        clock.lap(Phase::Components);
+        budget.release(search);
+
+        // Neighbours, weights and the transposed index of I − W.
+        budget.reserve("barycentre weights", n * k * (4 + 8 + 8))?;
+        let weights = barycenter_weights(points, &graph, self.reg(), control)?;
+        clock.lap(Phase::Weights);
+        let row_to_point = distinct.row_to_point.clone();
+        drop(distinct);
+        budget.release(2 * rows * dimensions * size_of::<T>());
+
+        let deviation = Deviation::new(graph, weights);
+        let request = Request {
+            n_components: self.n_components(),
+            solver: self.solver(),
+            seed: self.seed(),
+            control,
+            budget: &budget,
+            clock: &clock,
+        };
+        let pairs = solver::bottom(&deviation, &request)?;
+        let embedding = scale_and_orient(&pairs.vectors);
+        let embedding = Array2::from_shape_fn((rows, self.n_components()), |(row, j)| {
+            embedding.column(j)[row_to_point[row] as usize]
+        });
+        Ok(Fit {
+            embedding,
+            diagnostics: Diagnostics {
+                rows,
+                distinct_rows: n,
+                dimensions,
+                closed_components: bridges.closed_components,
+                bridge_rounds: bridges.rounds,
+                bridged_edges: bridges.edges,
+                solver: pairs.solver,
+                factor: pairs.factor,
+                eigenvalues: pairs.values,
+                residuals: pairs.residuals,
+                seconds: clock.into_seconds(),
+                peak_reserved_bytes: budget.peak(),
+            },
+        })
+    }
+}
+
+impl Sealed for f32 {
+    fn fit(lle: &Lle, features: ArrayView2<'_, f32>, control: &dyn Control) -> Result<Fit> {
+        lle.fit_distinct(features, control)
+    }
+}
+
+impl Sealed for f64 {
+    fn fit(lle: &Lle, features: ArrayView2<'_, f64>, control: &dyn Control) -> Result<Fit> {
+        lle.fit_distinct(features, control)
+    }
+}
+
+fn check_dimensions(lle: &Lle, rows: usize, dimensions: usize) -> Result<()> {
+    // Without rows there are no dimensions to compare with.
+    if rows > 0 && lle.n_components() > dimensions {
+        return Err(ManifoldError::ParameterNeedsMoreData {
+            name: "n_components",
+            value: lle.n_components(),
+            requirement: format!("features of at least {} dimensions", lle.n_components()),
+            found: dimensions.to_string(),
+            remedy: format!("lower n_components to at most {dimensions}"),
+        });
+    }
+    Ok(())
+}
+
+fn check_rows(lle: &Lle, rows: usize, distinct: usize) -> Result<()> {
+    let found = if rows == distinct {
+        format!("{rows}")
+    } else {
+        format!("{distinct} ({rows} rows with duplicates)")
+    };
+    let needs = |name, value: usize, least: usize| {
+        let highest = (value + distinct).saturating_sub(least);
+        let lower = if highest > 0 {
+            format!("lower {name} to at most {highest}, or fit more rows")
+        } else {
+            "fit more rows".to_owned()
+        };
+        Err(ManifoldError::ParameterNeedsMoreData {
+            name,
+            value,
+            requirement: format!("at least {least} distinct rows"),
+            found: found.clone(),
+            remedy: lower,
+        })
+    };
+    if distinct < lle.n_components() + 2 {
+        return needs("n_components", lle.n_components(), lle.n_components() + 2);
+    }
+    if distinct < lle.n_neighbors() + 1 {
+        return needs("n_neighbors", lle.n_neighbors(), lle.n_neighbors() + 1);
+    }
+    Ok(())
+}
+
+/// Variance 1 a column, and the entry of largest magnitude positive.
+fn scale_and_orient(vectors: &Panel) -> Panel {
+    let mut embedding = vectors.clone();
+    let scale = (vectors.rows() as f64).sqrt();
+    for j in 0..vectors.columns() {
+        let column = embedding.column_mut(j);
+        let largest = column
+            .iter()
+            .fold(0.0f64, |largest, v| if v.abs() > largest.abs() { *v } else { largest });
+        let factor = scale.copysign(largest);
+        column.iter_mut().for_each(|v| *v *= factor);
+    }
+    embedding
+}

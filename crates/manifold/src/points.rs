@@ -1,0 +1,190 @@
+//! Distinct, finite points in an order that depends on their values alone.
+
+use ndarray::ArrayView2;
+use rayon::prelude::*;
+
+use crate::{ManifoldError, Result};
+
+pub(crate) mod sealed {
+    use ndarray::ArrayView2;
+
+    /// Keeps [`super::Feature`] closed, and the generic code below it compiled in this crate, where it is
+    /// optimised in every profile.
+    pub trait Sealed: Sized {
+        fn fit(
+            lle: &crate::Lle,
+            features: ArrayView2<'_, Self>,
+            control: &dyn crate::Control,
+        ) -> crate::Result<crate::Fit>;
+    }
+}
+
+/// A feature's number type: `f32` or `f64`.
+pub trait Feature: sealed::Sealed + Copy + Send + Sync + PartialOrd + 'static {
+    /// Exact for both types.
+    fn to_f64(self) -> f64;
+    /// `-0.0` becomes `0.0`, so that equal values have equal bytes.
+    fn canonical(self) -> Self;
+    /// Largest magnitude whose squared differences, summed over any number of dimensions that fits in
+    /// memory, stay finite in `f64`.
+    const LARGEST: f64 = 1e140;
+}
+
+impl Feature for f32 {
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+    fn canonical(self) -> Self {
+        self + 0.0
+    }
+}
+
+impl Feature for f64 {
+    fn to_f64(self) -> f64 {
+        self
+    }
+    fn canonical(self) -> Self {
+        self + 0.0
+    }
+}
+
+/// n points of d dimensions, row by row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Points<'a, T> {
+    values: &'a [T],
+    dimensions: usize,
+}
+
+impl<'a, T: Feature> Points<'a, T> {
+    pub(crate) fn len(&self) -> usize {
+        self.values.len() / self.dimensions
+    }
+
+    pub(crate) fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    pub(crate) fn row(&self, row: usize) -> &'a [T] {
+        &self.values[row * self.dimensions..(row + 1) * self.dimensions]
+    }
+}
+
+/// The distinct rows of a matrix, sorted by their values, and which of them each row is.
+#[derive(Debug)]
+pub(crate) struct DistinctRows<T> {
+    values: Vec<T>,
+    dimensions: usize,
+    /// For each row of the input the distinct row that equals it.
+    pub(crate) row_to_point: Vec<u32>,
+}
+
+impl<T: Feature> DistinctRows<T> {
+    /// Sorting by value makes every later step independent of the order in which rows arrived.
+    pub(crate) fn new(features: ArrayView2<'_, T>) -> Result<Self> {
+        let (rows, dimensions) = features.dim();
+        if dimensions == 0 && rows > 0 {
+            return Err(ManifoldError::InvalidParameter {
+                name: "features",
+                value: "rows without dimensions".to_owned(),
+                requirement: "at least 1 dimension a row".to_owned(),
+            });
+        }
+        check_finite(features)?;
+        let values: Vec<T> = features.iter().map(|v| v.canonical()).collect();
+        let row = |i: u32| &values[i as usize * dimensions..(i as usize + 1) * dimensions];
+        let mut order: Vec<u32> = (0..rows as u32).collect();
+        // All values are finite, so the partial order is total.
+        order.par_sort_by(|&a, &b| {
+            row(a)
+                .partial_cmp(row(b))
+                .unwrap_or(std::cmp::Ordering::Equal)
+        });
+        let mut row_to_point = vec![0; rows];
+        let mut distinct: Vec<T> = Vec::with_capacity(values.len());
+        let mut count = 0u32;
+        for &i in &order {
+            let last = distinct.len().checked_sub(dimensions);
+            if last.is_none_or(|start| distinct[start..] != *row(i)) {
+                distinct.extend_from_slice(row(i));
+                count += 1;
+            }
+            row_to_point[i as usize] = count - 1;
+        }
+        Ok(Self {
+            values: distinct,
+            dimensions,
+            row_to_point,
+        })
+    }
+
+    pub(crate) fn points(&self) -> Points<'_, T> {
+        Points {
+            values: &self.values,
+            dimensions: self.dimensions,
+        }
+    }
+}
+
+fn check_finite<T: Feature>(features: ArrayView2<'_, T>) -> Result<()> {
+    for ((row, dimension), value) in features.indexed_iter() {
+        let value = value.to_f64();
+        if !value.is_finite() {
+            return Err(ManifoldError::NonFinite {
+                row,
+                dimension,
+                value,
+            });
+        }
+        if value.abs() > T::LARGEST {
+            return Err(ManifoldError::TooLarge {
+                row,
+                dimension,
+                value,
+            });
+        }
+    }
+    Ok(())
+}
+
+const LANES: usize = 8;
+
+/// ‖a − b‖² in `f64`, summed in an order that depends on the length alone. This sum decides which
+/// neighbours are nearest; everything faster only proposes.
+#[inline(always)]
+pub(crate) fn squared_distance<T: Feature>(a: &[T], b: &[T]) -> f64 {
+    let mut lanes = [0.0; LANES];
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    for (x, y) in a_chunks.iter().zip(b_chunks) {
+        for lane in 0..LANES {
+            let difference = x[lane].to_f64() - y[lane].to_f64();
+            lanes[lane] += difference * difference;
+        }
+    }
+    let mut rest = 0.0;
+    for (x, y) in a_rest.iter().zip(b_rest) {
+        let difference = x.to_f64() - y.to_f64();
+        rest += difference * difference;
+    }
+    sum_lanes(lanes) + rest
+}
+
+/// a·b in `f64`, in the same fixed order.
+#[inline(always)]
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut lanes = [0.0; LANES];
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    for (x, y) in a_chunks.iter().zip(b_chunks) {
+        for lane in 0..LANES {
+            lanes[lane] += x[lane] * y[lane];
+        }
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
+    sum_lanes(lanes) + rest
+}
+
+#[inline(always)]
+fn sum_lanes(lanes: [f64; LANES]) -> f64 {
+    ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]))
+}

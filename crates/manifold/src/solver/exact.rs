@@ -1,0 +1,246 @@
+//! Shift-invert Lanczos on a supernodal sparse Cholesky factor of M + shift·I.
+
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::cholesky::llt::factor::LltRegularization;
+use faer::perm::PermRef;
+use faer::sparse::linalg::SupernodalThreshold;
+use faer::sparse::linalg::cholesky::{
+    CholeskySymbolicParams, SymbolicCholesky, SymbolicCholeskyRaw, SymmetricOrdering,
+    factorize_symbolic_cholesky, supernodal::SupernodalLltRef,
+};
+use faer::sparse::{SparseColMatRef, SymbolicSparseColMatRef};
+use faer::{Par, Side, Spec};
+
+use super::{Factor, Request, lanczos, order, triangular};
+use crate::matrix::{Deviation, Lower};
+use crate::panel::Panel;
+use crate::{ManifoldError, Phase, Result};
+
+/// The order in which rows are eliminated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ordering {
+    /// Approximate minimum degree (Amestoy, Davis and Duff 1996), in faer.
+    Amd,
+    /// Nested dissection (Karypis and Kumar 1998), in METIS.
+    NestedDissection,
+}
+
+impl Ordering {
+    /// A short name for people and for logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Ordering::Amd => "amd",
+            Ordering::NestedDissection => "nested dissection",
+        }
+    }
+}
+
+/// Shifts relative to M's mean diagonal, tried in turn until the factorisation succeeds. The first lies
+/// above the factorisation's rounding error and below most eigenvalues of interest.
+const SHIFTS: [f64; 4] = [1e-12, 1e-11, 1e-10, 1e-8];
+/// Work is split in this many parts whatever the number of threads, so that the parts, and with them the
+/// rounding, are always the same.
+const PARTS: usize = 4;
+/// Below this many operations a supernode is too small to be worth several threads.
+const SEQUENTIAL_FLOPS: f64 = 2e10;
+
+fn parallel(size: Factor) -> Par {
+    if size.flops < SEQUENTIAL_FLOPS { Par::Seq } else { Par::rayon(PARTS) }
+}
+
+/// Vectors that span the bottom `n_components` eigenvectors, and the factor's size.
+pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<(Panel, Factor)> {
+    let (control, budget) = (request.control, request.budget);
+    let n = deviation.len();
+    control.progress(Phase::Order, 0, 1);
+    let matrix_bytes = deviation.lower_entries_at_most() * 4 * size_of::<usize>();
+    budget.reserve("M and its fill-reducing order", matrix_bytes)?;
+    let mut lower = deviation.lower();
+    let symbolic = analyse(&lower)?;
+    control.progress(Phase::Order, 1, 1);
+    request.clock.lap(Phase::Order);
+
+    let mut basis_columns = lanczos::basis_size(n, request.n_components);
+    basis_columns += basis_columns / 2 + 6 * request.n_components;
+    let factor_bytes = symbolic.bytes() + basis_columns * n * size_of::<f64>();
+    let purpose = format!("the factorisation ({} entries)", symbolic.size.entries);
+    budget.reserve(&purpose, factor_bytes)?;
+    if control.is_cancelled() {
+        return Err(ManifoldError::Cancelled);
+    }
+    control.progress(Phase::Factorize, 0, 1);
+    let factored = factorize(&symbolic, &mut lower)?;
+    control.progress(Phase::Factorize, 1, 1);
+    request.clock.lap(Phase::Factorize);
+    drop(lower);
+
+    let invert = |block: &Panel| factored.solve(block);
+    let vectors = lanczos::largest(n, request.n_components, request.seed, control, invert)?;
+    // One more, more accurate inverse iteration damps what rounding left of the upper spectrum.
+    let vectors = factored.solve_refined(deviation, &vectors)?;
+    drop(factored);
+    budget.release(matrix_bytes + factor_bytes);
+    Ok((vectors, symbolic.size))
+}
+
+struct Symbolic {
+    cholesky: SymbolicCholesky<usize>,
+    size: Factor,
+    input_entries: usize,
+}
+
+impl Symbolic {
+    /// Of the factor, the permuted copy of M and the workspace.
+    fn bytes(&self) -> usize {
+        let scratch = self
+            .cholesky
+            .factorize_numeric_llt_scratch::<f64>(parallel(self.size), Spec::default());
+        self.size.entries * size_of::<f64>() + scratch.unaligned_bytes_required()
+    }
+}
+
+fn pattern(lower: &Lower) -> SymbolicSparseColMatRef<'_, usize> {
+    let n = lower.len();
+    SymbolicSparseColMatRef::new_checked(n, n, &lower.column_start, None, &lower.rows)
+}
+
+/// Tries both orders and keeps the one that needs fewer operations.
+fn analyse(lower: &Lower) -> Result<Symbolic> {
+    let n = lower.len();
+    let analyse = |ordering, order: SymmetricOrdering<'_, usize>| {
+        let parameters = CholeskySymbolicParams {
+            supernodal_flop_ratio_threshold: SupernodalThreshold::FORCE_SUPERNODAL,
+            ..CholeskySymbolicParams::default()
+        };
+        let cholesky = factorize_symbolic_cholesky(pattern(lower), Side::Lower, order, parameters)
+            .map_err(|error| ManifoldError::LinearAlgebra {
+                operation: "symbolic Cholesky factorisation",
+                detail: format!("{error:?}"),
+            })?;
+        let size = Factor {
+            ordering,
+            entries: cholesky.len_val(),
+            flops: flops(&cholesky),
+        };
+        tracing::debug!(?size, "symbolic factorisation");
+        Ok::<_, ManifoldError>(Symbolic {
+            cholesky,
+            size,
+            input_entries: lower.rows.len(),
+        })
+    };
+    let (forward, inverse) = order::nested_dissection(lower)?;
+    let dissection = analyse(
+        Ordering::NestedDissection,
+        SymmetricOrdering::Custom(PermRef::new_checked(&forward, &inverse, n)),
+    )?;
+    let amd = analyse(Ordering::Amd, SymmetricOrdering::Amd)?;
+    Ok(if amd.size.flops < dissection.size.flops { amd } else { dissection })
+}
+
+/// Σ over columns of the squared number of entries below and on the diagonal.
+fn flops(cholesky: &SymbolicCholesky<usize>) -> f64 {
+    let SymbolicCholeskyRaw::Supernodal(supernodal) = cholesky.raw() else {
+        return 0.0;
+    };
+    (0..supernodal.n_supernodes())
+        .map(|s| {
+            let columns = supernodal.supernode_end()[s] - supernodal.supernode_begin()[s];
+            let below = supernodal.supernode(s).pattern().len();
+            (1..=columns).map(|c| ((below + c) as f64).powi(2)).sum::<f64>()
+        })
+        .sum()
+}
+
+/// A factor of M + shift·I.
+struct Factored<'a> {
+    symbolic: &'a SymbolicCholesky<usize>,
+    values: Vec<f64>,
+    shift: f64,
+}
+
+fn factorize<'a>(symbolic: &'a Symbolic, lower: &mut Lower) -> Result<Factored<'a>> {
+    let n = lower.len();
+    let diagonal: Vec<f64> = (0..n).map(|j| lower.values[lower.column_start[j]]).collect();
+    let mean = diagonal.iter().sum::<f64>() / n as f64;
+    let scratch = symbolic
+        .cholesky
+        .factorize_numeric_llt_scratch::<f64>(parallel(symbolic.size), Spec::default());
+    let mut buffer = MemBuffer::new(scratch);
+    let mut values = vec![0.0; symbolic.cholesky.len_val()];
+    debug_assert_eq!(symbolic.input_entries, lower.rows.len());
+    for relative in SHIFTS {
+        let shift = relative * mean;
+        for (j, d) in diagonal.iter().enumerate() {
+            let place = lower.column_start[j];
+            lower.values[place] = d + shift;
+        }
+        let matrix = SparseColMatRef::new(pattern(lower), &lower.values);
+        let result = symbolic.cholesky.factorize_numeric_llt(
+            &mut values,
+            matrix,
+            Side::Lower,
+            LltRegularization::default(),
+            parallel(symbolic.size),
+            MemStack::new(&mut buffer),
+            Spec::default(),
+        );
+        match result {
+            Ok(_) => {
+                return Ok(Factored {
+                    symbolic: &symbolic.cholesky,
+                    values,
+                    shift,
+                });
+            }
+            Err(error) => tracing::debug!(shift, ?error, "not positive definite, raising the shift"),
+        }
+    }
+    Err(ManifoldError::LinearAlgebra {
+        operation: "sparse Cholesky factorisation",
+        detail: format!(
+            "M + {:.1e}·I is not numerically positive definite; raise reg",
+            SHIFTS[SHIFTS.len() - 1] * mean
+        ),
+    })
+}
+
+impl Factored<'_> {
+    /// (M + shift·I)⁻¹ `block` within the vectors of mean zero.
+    fn solve(&self, block: &Panel) -> Result<Panel> {
+        let mut solution = block.clone();
+        self.solve_in_place(&mut solution);
+        if solution.norms().iter().any(|length| !length.is_finite()) {
+            return Err(ManifoldError::NoConvergence {
+                solver: "exact",
+                detail: "a solve with the sparse factor overflowed".to_owned(),
+            });
+        }
+        Ok(solution)
+    }
+
+    /// The same, corrected once by the residual that I − W itself gives: the factor only knows M's
+    /// rounded entries.
+    fn solve_refined(&self, deviation: &Deviation, block: &Panel) -> Result<Panel> {
+        let mut solution = self.solve(block)?;
+        let mut images = Panel::zeros(block.rows(), block.columns());
+        let mut correction = Panel::zeros(block.rows(), block.columns());
+        deviation.apply(&solution, &mut images);
+        deviation.apply_transposed(&images, &mut correction);
+        correction.set_residual(block, &solution, self.shift);
+        solution.add(&self.solve(&correction)?);
+        Ok(solution)
+    }
+
+    fn solve_in_place(&self, block: &mut Panel) {
+        let (SymbolicCholeskyRaw::Supernodal(supernodal), Some(order)) =
+            (self.symbolic.raw(), self.symbolic.perm())
+        else {
+            unreachable!("`analyse` asks for a supernodal factor and gives an order");
+        };
+        let factor = SupernodalLltRef::new(supernodal, &self.values);
+        triangular::solve_in_place(factor, order.arrays().0, block);
+        block.remove_means();
+    }
+}

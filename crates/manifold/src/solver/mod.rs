@@ -1,0 +1,113 @@
+//! The bottom eigenvectors of M = (I − W)ᵀ(I − W), the constant one left out.
+
+mod dense;
+mod exact;
+mod lanczos;
+mod order;
+mod triangular;
+
+use crate::control::{Budget, Clock};
+use crate::matrix::Deviation;
+use crate::panel::{Panel, symmetric_eigen};
+use crate::{Control, ManifoldError, Phase, Result, Solver};
+
+pub use exact::Ordering;
+
+/// Eigenpairs of M, ascending.
+pub(crate) struct Eigenpairs {
+    pub(crate) values: Vec<f64>,
+    /// Orthonormal columns, orthogonal to the constant vector.
+    pub(crate) vectors: Panel,
+    /// ‖M v − λ v‖.
+    pub(crate) residuals: Vec<f64>,
+    pub(crate) solver: Solver,
+    /// Of the sparse solver: the chosen order, and the factor's entries and operations.
+    pub(crate) factor: Option<Factor>,
+}
+
+/// The predicted size of a sparse factor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Factor {
+    /// The fill-reducing order that was used.
+    pub ordering: Ordering,
+    /// Stored entries.
+    pub entries: usize,
+    /// Floating-point operations of the factorisation.
+    pub flops: f64,
+}
+
+/// How the solver is called.
+pub(crate) struct Request<'a> {
+    pub(crate) n_components: usize,
+    pub(crate) solver: Solver,
+    pub(crate) seed: u64,
+    pub(crate) control: &'a dyn Control,
+    pub(crate) budget: &'a Budget<'a>,
+    pub(crate) clock: &'a Clock,
+}
+
+/// Residuals above this, relative to M's largest column, are an error.
+const RESIDUAL_LIMIT: f64 = 1e-9;
+
+pub(crate) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<Eigenpairs> {
+    let n = deviation.len();
+    let solver = match request.solver {
+        Solver::Auto if dense::is_cheaper(n) => Solver::Dense,
+        Solver::Auto => Solver::Exact,
+        chosen => chosen,
+    };
+    let (name, vectors, factor) = if solver == Solver::Dense {
+        ("dense", dense::bottom(deviation, request)?, None)
+    } else {
+        let (vectors, factor) = exact::bottom(deviation, request)?;
+        ("exact", vectors, Some(factor))
+    };
+    let pairs = rayleigh_ritz(deviation, vectors, solver, factor)?;
+    tracing::debug!(solver = name, values = ?pairs.values, residuals = ?pairs.residuals, "eigenpairs");
+    let limit = RESIDUAL_LIMIT * deviation.largest_diagonal();
+    if let Some(worst) = pairs.residuals.iter().position(|r| r.is_nan() || *r > limit) {
+        return Err(ManifoldError::NoConvergence {
+            solver: name,
+            detail: format!(
+                "component {} has eigenvalue {:.1e} and residual {:.1e}, allowed is {limit:.1e}",
+                worst + 1,
+                pairs.values[worst],
+                pairs.residuals[worst]
+            ),
+        });
+    }
+    request.control.progress(Phase::Eigen, 100, 100);
+    request.clock.lap(Phase::Eigen);
+    Ok(pairs)
+}
+
+/// The best eigenpairs within the span of `vectors`. Their values are squared lengths of (I − W) v, which
+/// keeps digits that the entries of M have lost.
+fn rayleigh_ritz(
+    deviation: &Deviation,
+    mut vectors: Panel,
+    solver: Solver,
+    factor: Option<Factor>,
+) -> Result<Eigenpairs> {
+    vectors.remove_means();
+    vectors.orthonormalize(None, 0);
+    let mut images = Panel::zeros(vectors.rows(), vectors.columns());
+    deviation.apply(&vectors, &mut images);
+    let (values, rotation) = symmetric_eigen(&images.transposed_times(&images))?;
+    let vectors = vectors.times(&rotation);
+    let images = images.times(&rotation);
+    let mut residuals = Panel::zeros(vectors.rows(), vectors.columns());
+    deviation.apply_transposed(&images, &mut residuals);
+    for (j, value) in values.iter().enumerate() {
+        for (r, v) in residuals.column_mut(j).iter_mut().zip(vectors.column(j)) {
+            *r -= value * v;
+        }
+    }
+    Ok(Eigenpairs {
+        values,
+        residuals: residuals.norms(),
+        vectors,
+        solver,
+        factor,
+    })
+}

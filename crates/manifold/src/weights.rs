@@ -1,0 +1,127 @@
+//! Barycentre weights: each point as an affine combination of its neighbours.
+
+use rayon::prelude::*;
+
+use crate::control::Meter;
+use crate::neighbors::Neighbors;
+use crate::points::{Feature, Points, dot};
+use crate::{Control, ManifoldError, Phase, Result};
+
+const CHUNK: usize = 256;
+
+/// For each point the weights of its neighbours, n × k row by row, that minimise ‖x − Σ w p‖² with
+/// Σ w = 1 (Roweis and Saul 2000, equations 1 and 2; Saul and Roweis 2003, section 5).
+///
+/// The local Gram matrix G, Gᵢⱼ = (pᵢ − x)·(pⱼ − x), is k × k whatever the number of dimensions, and is
+/// regularised by `reg` times its trace, or by `reg` where the trace is zero.
+pub(crate) fn barycenter_weights<T: Feature>(
+    points: Points<'_, T>,
+    graph: &Neighbors,
+    reg: f64,
+    control: &dyn Control,
+) -> Result<Vec<f64>> {
+    let (k, dimensions) = (graph.k, points.dimensions());
+    let meter = Meter::new(control, Phase::Weights, graph.len() as u64);
+    let mut weights = vec![0.0; graph.ids.len()];
+    weights
+        .par_chunks_mut(CHUNK * k)
+        .enumerate()
+        .try_for_each_init(
+            || (vec![0.0; k * dimensions], vec![0.0; k * k]),
+            |(differences, gram), (chunk, out)| {
+                meter.check()?;
+                pulp::Arch::new().dispatch(|| {
+                    for (offset, out) in out.chunks_mut(k).enumerate() {
+                        let point = chunk * CHUNK + offset;
+                        local_gram(points, point, graph.row(point), differences, gram);
+                        if !solve_barycenter(gram, reg, out) {
+                            return Err(singular(k, dimensions, reg));
+                        }
+                    }
+                    Ok(())
+                })?;
+                meter.add((out.len() / k) as u64);
+                Ok::<(), ManifoldError>(())
+            },
+        )?;
+    Ok(weights)
+}
+
+fn singular(k: usize, dimensions: usize, reg: f64) -> ManifoldError {
+    ManifoldError::InvalidParameter {
+        name: "reg",
+        value: reg.to_string(),
+        requirement: format!(
+            "larger: {k} neighbours in {dimensions} dimensions leave a local Gram matrix singular \
+             without regularisation (0.001 is scikit-learn's default)"
+        ),
+    }
+}
+
+/// The lower triangle of the Gram matrix of the differences to the neighbours.
+#[inline(always)]
+fn local_gram<T: Feature>(
+    points: Points<'_, T>,
+    point: usize,
+    neighbors: &[u32],
+    differences: &mut [f64],
+    gram: &mut [f64],
+) {
+    let (k, dimensions) = (neighbors.len(), points.dimensions());
+    let own = points.row(point);
+    for (difference, &neighbor) in differences.chunks_mut(dimensions).zip(neighbors) {
+        let other = points.row(neighbor as usize);
+        for ((difference, p), x) in difference.iter_mut().zip(other).zip(own) {
+            *difference = p.to_f64() - x.to_f64();
+        }
+    }
+    let difference = |i: usize| &differences[i * dimensions..(i + 1) * dimensions];
+    for i in 0..k {
+        for j in 0..=i {
+            gram[i * k + j] = dot(difference(i), difference(j));
+        }
+    }
+}
+
+/// Solves (G + reg·tr(G)·I) w = 1 by Cholesky in place and scales w to sum 1. False if G is not
+/// positive definite.
+#[inline(always)]
+fn solve_barycenter(gram: &mut [f64], reg: f64, weights: &mut [f64]) -> bool {
+    let k = weights.len();
+    let trace: f64 = (0..k).map(|i| gram[i * k + i]).sum();
+    // A zero Gram matrix (all neighbours at rounding distance) gets equal weights.
+    let ridge = if trace > 0.0 { reg * trace } else { 1.0 };
+    // Below this a pivot is rounding error: the exact one is at least the ridge.
+    let smallest_pivot = k as f64 * f64::EPSILON * trace;
+    for i in 0..k {
+        gram[i * k + i] += ridge;
+        for j in 0..=i {
+            let sum = dot(&gram[i * k..i * k + j], &gram[j * k..j * k + j]);
+            let rest = gram[i * k + j] - sum;
+            if i != j {
+                gram[i * k + j] = rest / gram[j * k + j];
+            } else if rest > smallest_pivot {
+                gram[i * k + i] = rest.sqrt();
+            } else {
+                return false;
+            }
+        }
+    }
+    for i in 0..k {
+        let sum = dot(&gram[i * k..i * k + i], &weights[..i]);
+        weights[i] = (1.0 - sum) / gram[i * k + i];
+    }
+    for i in (0..k).rev() {
+        let mut rest = weights[i];
+        for j in i + 1..k {
+            rest -= gram[j * k + i] * weights[j];
+        }
+        weights[i] = rest / gram[i * k + i];
+    }
+    let total: f64 = weights.iter().sum();
+    weights.iter_mut().for_each(|w| *w /= total);
+    total.is_finite() && total > 0.0
+}
+
+#[cfg(test)]
+mod tests;
