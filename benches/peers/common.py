@@ -142,6 +142,24 @@ def closed_components(J):
     return label, np.flatnonzero(~leaves)
 
 
+def bridge(X, J):
+    """Until the largest component is the only closed one, members of the others swap their farthest neighbour for the nearest row outside."""
+    from sklearn.neighbors import NearestNeighbors
+
+    X, J = X.astype(np.float64), J.copy()
+    ascending = np.lexsort(X.T[::-1])
+    while True:
+        label, closed = closed_components(J)
+        # Of two as large, the one with the smallest row.
+        keep = label[ascending[np.argmax(np.bincount(label)[label][ascending])]]
+        if np.array_equal(closed, [keep]):
+            return J
+        for c in closed[closed != keep]:
+            members, others = np.flatnonzero(label == c), np.flatnonzero(label != c)
+            nearest = NearestNeighbors(n_neighbors=1).fit(X[others]).kneighbors(X[members], return_distance=False)[:, 0]
+            J[members, -1] = others[nearest]
+
+
 def orthonormal(Y):
     """Centred, with YᵀY = n·I: the constraint under which Roweis and Saul minimise."""
     Y = Y - Y.mean(axis=0)
@@ -176,7 +194,7 @@ def table(header, rows):
 
 
 def seconds(answer):
-    return "failed: " + answer["error"] if "error" in answer else f"{answer['seconds']:.1f}"
+    return "failed: " + answer["error"] if "error" in answer else f"{answer['seconds']:.{1 if answer['seconds'] >= 10 else 2}f}"
 
 
 def mebibytes(answer):

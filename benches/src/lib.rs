@@ -75,7 +75,10 @@ pub fn curved_features(n: usize, dimensions: usize, seed: u64) -> Array2<f32> {
     Array2::from_shape_fn((n, dimensions), |(i, j)| {
         let phase = j as f64 * 0.7;
         let sum: f64 = (0..8)
-            .map(|h| (hidden[(i * 3 + h / 3, h % 3)] * (0.03 + 0.01 * ((h + j) % 5) as f64) + phase).sin())
+            .map(|h| {
+                (hidden[(i * 3 + h / 3, h % 3)] * (0.03 + 0.01 * ((h + j) % 5) as f64) + phase)
+                    .sin()
+            })
             .sum();
         sum as f32
     })

@@ -2,7 +2,11 @@
 //!
 //! (I − W)ᵀ(I − W) has a null vector for every *closed* strongly connected component: one that no edge
 //! leaves. Each null vector beyond the constant one would be returned as a dimension that only tells a
-//! few tiny clusters from the rest, so all but the largest closed component are opened first.
+//! few tiny clusters from the rest, so closed components are opened first.
+//!
+//! One has to remain closed, and it should be the bulk of the data. Where the largest strongly connected
+//! component leaks into a small closed one, keeping that one would leave a dimension that is nearly as
+//! bad: on 10,000 rows of Debian's packages 86 % of the first dimension's variance lay on 186 rows.
 
 use crate::neighbors::{self, Neighbors};
 use crate::points::{Feature, Points};
@@ -88,19 +92,23 @@ fn closed(graph: &Neighbors, components: &Components) -> Vec<bool> {
     let mut closed = vec![true; components.count];
     for point in 0..graph.len() {
         let own = components.of[point];
-        if graph.row(point).iter().any(|&q| components.of[q as usize] != own) {
+        if graph
+            .row(point)
+            .iter()
+            .any(|&q| components.of[q as usize] != own)
+        {
             closed[own as usize] = false;
         }
     }
     closed
 }
 
-/// Until one closed component is left, every member of the others swaps its farthest neighbour for the
-/// nearest point outside its component. The largest stays as it is; of equals, the one that holds the
-/// smallest point.
+/// Until the largest strongly connected component (of equals, the one that holds the smallest point) is
+/// the only closed one, every member of the other closed components swaps its farthest neighbour for the
+/// nearest point outside its component.
 ///
-/// After [`PATIENT_ROUNDS`] the bridges go to the largest closed component itself. Whatever is closed then
-/// must contain it, so that round is the last.
+/// After [`PATIENT_ROUNDS`] the bridges go to the largest component itself. Whatever is closed then must
+/// contain it, so that round is the last.
 pub(crate) fn bridge<T: Feature>(
     points: Points<'_, T>,
     graph: &mut Neighbors,
@@ -115,30 +123,34 @@ pub(crate) fn bridge<T: Feature>(
         if bridges.rounds == 0 {
             bridges.closed_components = found;
         }
-        if found <= 1 {
-            control.progress(Phase::Components, 1, 1);
-            return Ok(bridges);
-        }
         let mut sizes = vec![0usize; components.count];
         components.of.iter().for_each(|&c| sizes[c as usize] += 1);
         // Points come in ascending order, so the first of the largest size wins.
-        let mut keep = None;
+        let mut keep = 0;
+        let mut largest = 0;
         for &component in &components.of {
-            let c = component as usize;
-            if closed[c] && keep.is_none_or(|kept: u32| sizes[c] > sizes[kept as usize]) {
-                keep = Some(component);
+            if sizes[component as usize] > largest {
+                (keep, largest) = (component, sizes[component as usize]);
             }
         }
         let members: Vec<u32> = (0..graph.len() as u32)
             .filter(|&p| {
                 let component = components.of[p as usize];
-                closed[component as usize] && Some(component) != keep
+                closed[component as usize] && component != keep
             })
             .collect();
+        if members.is_empty() {
+            control.progress(Phase::Components, 1, 1);
+            return Ok(bridges);
+        }
         let groups: Vec<u32> = if bridges.rounds < PATIENT_ROUNDS {
             components.of
         } else {
-            components.of.iter().map(|&c| u32::from(Some(c) == keep)).collect()
+            components
+                .of
+                .iter()
+                .map(|&c| u32::from(c == keep))
+                .collect()
         };
         let outside = neighbors::nearest_outside(points, &members, &groups, control)?;
         let k = graph.k;
@@ -182,6 +194,10 @@ mod tests {
         assert_eq!(bridges.closed_components, 2);
         assert_eq!((bridges.rounds, bridges.edges), (1, 3));
         assert_eq!(graph.row(4), [5, 3]);
-        assert_eq!(graph.row(0), [1, 2], "the largest component keeps its neighbours");
+        assert_eq!(
+            graph.row(0),
+            [1, 2],
+            "the largest component keeps its neighbours"
+        );
     }
 }

@@ -67,7 +67,11 @@ impl Lle {
     /// two, or `n_neighbors` the distinct rows less one; [`ManifoldError::Memory`] and
     /// [`ManifoldError::Cancelled`] when `control` says so; [`ManifoldError::NoConvergence`] and
     /// [`ManifoldError::LinearAlgebra`] rather than a wrong answer.
-    pub fn fit<T: Feature>(&self, features: ArrayView2<'_, T>, control: &dyn Control) -> Result<Fit> {
+    pub fn fit<T: Feature>(
+        &self,
+        features: ArrayView2<'_, T>,
+        control: &dyn Control,
+    ) -> Result<Fit> {
         T::fit(self, features, control)
     }
 
@@ -142,17 +146,30 @@ impl Lle {
     }
 }
 
-impl Sealed for f32 {
-    fn fit(lle: &Lle, features: ArrayView2<'_, f32>, control: &dyn Control) -> Result<Fit> {
-        lle.fit_distinct(features, control)
-    }
-}
+/// Keeps the generic code compiled in this crate.
+macro_rules! compile_for {
+    ($number:ty) => {
+        impl Sealed for $number {
+            fn fit(
+                lle: &Lle,
+                features: ArrayView2<'_, Self>,
+                control: &dyn Control,
+            ) -> Result<Fit> {
+                lle.fit_distinct(features, control)
+            }
 
-impl Sealed for f64 {
-    fn fit(lle: &Lle, features: ArrayView2<'_, f64>, control: &dyn Control) -> Result<Fit> {
-        lle.fit_distinct(features, control)
-    }
+            fn nearest_neighbors(
+                features: ArrayView2<'_, Self>,
+                n_neighbors: usize,
+                control: &dyn Control,
+            ) -> Result<Array2<u32>> {
+                neighbors::of_rows(features, n_neighbors, control)
+            }
+        }
+    };
 }
+compile_for!(f32);
+compile_for!(f64);
 
 fn check_dimensions(lle: &Lle, rows: usize, dimensions: usize) -> Result<()> {
     // Without rows there are no dimensions to compare with.
@@ -204,9 +221,11 @@ fn scale_and_orient(vectors: &Panel) -> Panel {
     let scale = (vectors.rows() as f64).sqrt();
     for j in 0..vectors.columns() {
         let column = embedding.column_mut(j);
-        let largest = column
-            .iter()
-            .fold(0.0f64, |largest, v| if v.abs() > largest.abs() { *v } else { largest });
+        let largest =
+            column.iter().fold(
+                0.0f64,
+                |largest, v| if v.abs() > largest.abs() { *v } else { largest },
+            );
         let factor = scale.copysign(largest);
         column.iter_mut().for_each(|v| *v *= factor);
     }

@@ -11,12 +11,14 @@ mod neighbors;
 mod panel;
 mod params;
 mod points;
+mod simd;
 mod solver;
 mod weights;
 
 pub use control::{Control, Phase, ReserveError, bytes};
 pub use error::{ManifoldError, Result};
 pub use fit::{Diagnostics, Fit};
+pub use neighbors::nearest_neighbors;
 pub use params::{Lle, LleBuilder, Method, Solver};
 pub use points::Feature;
 pub use solver::{Factor, Ordering};

@@ -54,7 +54,10 @@ impl Deviation {
 
     fn entries(&self, row: usize) -> impl Iterator<Item = (usize, f64)> + '_ {
         let range = row * self.k..(row + 1) * self.k;
-        self.ids[range.clone()].iter().map(|&j| j as usize).zip(self.weights[range].iter().copied())
+        self.ids[range.clone()]
+            .iter()
+            .map(|&j| j as usize)
+            .zip(self.weights[range].iter().copied())
     }
 
     /// (row, weight) of every row that has `point` as a neighbour.
@@ -89,7 +92,13 @@ impl Deviation {
 
     /// Column `a` of the lower triangle of M, diagonal first, rows ascending. `sums` holds n zeros and is
     /// left so.
-    fn lower_column(&self, a: usize, sums: &mut [f64], seen: &mut [bool], column: &mut Vec<(usize, f64)>) {
+    fn lower_column(
+        &self,
+        a: usize,
+        sums: &mut [f64],
+        seen: &mut [bool],
+        column: &mut Vec<(usize, f64)>,
+    ) {
         column.clear();
         let mut add = |b: usize, value: f64| {
             if !seen[b] {
@@ -171,11 +180,7 @@ impl Deviation {
 }
 
 /// Runs `kernel(column of v, first row, rows of out)` over fixed chunks of every column.
-fn for_each_column(
-    v: &Panel,
-    out: &mut Panel,
-    kernel: impl Fn(&[f64], usize, &mut [f64]) + Sync,
-) {
+fn for_each_column(v: &Panel, out: &mut Panel, kernel: impl Fn(&[f64], usize, &mut [f64]) + Sync) {
     for j in 0..v.columns() {
         let v = v.column(j);
         out.column_mut(j)

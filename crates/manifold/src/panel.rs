@@ -110,11 +110,20 @@ impl Panel {
                 let left = self.as_mat().subrows(start, end - start);
                 let right = other.as_mat().subrows(start, end - start);
                 let mut part = Mat::zeros(m, b);
-                matmul(part.as_mut(), Accum::Replace, left.transpose(), right, 1.0, Par::Seq);
+                matmul(
+                    part.as_mut(),
+                    Accum::Replace,
+                    left.transpose(),
+                    right,
+                    1.0,
+                    Par::Seq,
+                );
                 part
             })
             .collect();
-        parts.into_iter().fold(Mat::zeros(m, b), |sum, part| sum + part)
+        parts
+            .into_iter()
+            .fold(Mat::zeros(m, b), |sum, part| sum + part)
     }
 
     /// self += factor · basis · coefficients.
@@ -126,7 +135,14 @@ impl Panel {
             .for_each(|(chunk, out)| {
                 let (start, end) = chunk_range(chunk, rows);
                 let basis = basis.as_mat().subrows(start, end - start);
-                matmul(out, Accum::Add, basis, coefficients.as_ref(), factor, Par::Seq);
+                matmul(
+                    out,
+                    Accum::Add,
+                    basis,
+                    coefficients.as_ref(),
+                    factor,
+                    Par::Seq,
+                );
             });
     }
 
@@ -167,13 +183,19 @@ impl Panel {
     fn subtract(&mut self, j: usize, i: usize, factor: f64) {
         let (head, tail) = self.values.split_at_mut(j * self.rows);
         let basis = &head[i * self.rows..(i + 1) * self.rows];
-        tail[..basis.len()].iter_mut().zip(basis).for_each(|(v, q)| *v -= factor * q);
+        tail[..basis.len()]
+            .iter_mut()
+            .zip(basis)
+            .for_each(|(v, q)| *v -= factor * q);
     }
 
     /// Puts a random unit vector, orthogonal to the columns before it and to `against`, into column j.
     fn replace(&mut self, j: usize, against: Option<&Panel>, seed: u64) {
         let mut fresh = Panel::random(self.rows, 1, seed);
-        let mut before = Panel { rows: self.rows, values: self.values[..j * self.rows].to_vec() };
+        let mut before = Panel {
+            rows: self.rows,
+            values: self.values[..j * self.rows].to_vec(),
+        };
         if let Some(against) = against {
             before.append(against);
         }
@@ -214,12 +236,13 @@ fn split_mix(state: u64) -> u64 {
 
 /// Eigenvalues, ascending, and eigenvectors (columns) of a small symmetric matrix.
 pub(crate) fn symmetric_eigen(matrix: &Mat<f64>) -> Result<(Vec<f64>, Mat<f64>)> {
-    let eigen = matrix
-        .self_adjoint_eigen(Side::Lower)
-        .map_err(|error| ManifoldError::LinearAlgebra {
-            operation: "the eigenvalues of a small symmetric matrix",
-            detail: format!("{error:?}"),
-        })?;
+    let eigen =
+        matrix
+            .self_adjoint_eigen(Side::Lower)
+            .map_err(|error| ManifoldError::LinearAlgebra {
+                operation: "the eigenvalues of a small symmetric matrix",
+                detail: format!("{error:?}"),
+            })?;
     let values = eigen.S().column_vector().iter().copied().collect();
     Ok((values, eigen.U().to_owned()))
 }

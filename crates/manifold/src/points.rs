@@ -16,6 +16,11 @@ pub(crate) mod sealed {
             features: ArrayView2<'_, Self>,
             control: &dyn crate::Control,
         ) -> crate::Result<crate::Fit>;
+        fn nearest_neighbors(
+            features: ArrayView2<'_, Self>,
+            n_neighbors: usize,
+            control: &dyn crate::Control,
+        ) -> crate::Result<ndarray::Array2<u32>>;
     }
 }
 
@@ -56,6 +61,10 @@ pub(crate) struct Points<'a, T> {
 }
 
 impl<'a, T: Feature> Points<'a, T> {
+    pub(crate) fn new(values: &'a [T], dimensions: usize) -> Self {
+        Self { values, dimensions }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.values.len() / self.dimensions
     }
@@ -118,14 +127,11 @@ impl<T: Feature> DistinctRows<T> {
     }
 
     pub(crate) fn points(&self) -> Points<'_, T> {
-        Points {
-            values: &self.values,
-            dimensions: self.dimensions,
-        }
+        Points::new(&self.values, self.dimensions)
     }
 }
 
-fn check_finite<T: Feature>(features: ArrayView2<'_, T>) -> Result<()> {
+pub(crate) fn check_finite<T: Feature>(features: ArrayView2<'_, T>) -> Result<()> {
     for ((row, dimension), value) in features.indexed_iter() {
         let value = value.to_f64();
         if !value.is_finite() {
@@ -186,5 +192,6 @@ pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 #[inline(always)]
 fn sum_lanes(lanes: [f64; LANES]) -> f64 {
-    ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]))
+    ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5]))
+        + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]))
 }

@@ -30,16 +30,19 @@ pub(crate) fn barycenter_weights<T: Feature>(
             || (vec![0.0; k * dimensions], vec![0.0; k * k]),
             |(differences, gram), (chunk, out)| {
                 meter.check()?;
-                pulp::Arch::new().dispatch(|| {
-                    for (offset, out) in out.chunks_mut(k).enumerate() {
-                        let point = chunk * CHUNK + offset;
-                        local_gram(points, point, graph.row(point), differences, gram);
-                        if !solve_barycenter(gram, reg, out) {
-                            return Err(singular(k, dimensions, reg));
+                crate::simd::widest(
+                    #[inline(always)]
+                    || {
+                        for (offset, out) in out.chunks_mut(k).enumerate() {
+                            let point = chunk * CHUNK + offset;
+                            local_gram(points, point, graph.row(point), differences, gram);
+                            if !solve_barycenter(gram, reg, out) {
+                                return Err(singular(k, dimensions, reg));
+                            }
                         }
-                    }
-                    Ok(())
-                })?;
+                        Ok(())
+                    },
+                )?;
                 meter.add((out.len() / k) as u64);
                 Ok::<(), ManifoldError>(())
             },

@@ -52,8 +52,14 @@ impl Centred {
             }
         }
         // The scale keeps squares of the largest value inside f32; a power of two costs no accuracy.
-        let widest = (0..dimensions).map(|j| largest[j] + mean[j].abs()).fold(0.0, f64::max);
-        let scale = if widest > 0.0 { (-widest.log2().ceil()).exp2() } else { 1.0 };
+        let widest = (0..dimensions)
+            .map(|j| largest[j] + mean[j].abs())
+            .fold(0.0, f64::max);
+        let scale = if widest > 0.0 {
+            (-widest.log2().ceil()).exp2()
+        } else {
+            1.0
+        };
         let mut values = vec![0.0f32; n * dimensions];
         values
             .par_chunks_mut(dimensions)
@@ -64,7 +70,9 @@ impl Centred {
                 }
             });
         let squares = values.par_chunks(dimensions).map(|row| {
-            row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>()
+            row.iter()
+                .map(|&v| f64::from(v) * f64::from(v))
+                .sum::<f64>()
         });
         let squares: Vec<f64> = squares.collect();
         Self {
@@ -160,7 +168,8 @@ impl ErrorBound {
         let rounded_input = reach.sqrt() + 1.01 * self.unit * (norm + other);
         let product = 2.0 * self.dot * norm * other;
         let sums = 2.0 * self.unit * (norm * other + other * other + norm * norm);
-        (rounded_input * rounded_input + product + sums) * (1.0 + 1e-6) + f64::from(f32::MIN_POSITIVE)
+        (rounded_input * rounded_input + product + sums) * (1.0 + 1e-6)
+            + f64::from(f32::MIN_POSITIVE)
     }
 }
 
@@ -183,11 +192,20 @@ impl<'a, T: Feature> Problem<'a, T> {
     }
 
     /// Ranks the candidates of `query` in `f64`. False if some point outside them might be nearer.
-    fn certify(&self, query: usize, candidates: &[Candidate], threshold: f32, best: &mut Best) -> bool {
+    fn certify(
+        &self,
+        query: usize,
+        candidates: &[Candidate],
+        threshold: f32,
+        best: &mut Best,
+    ) -> bool {
         best.clear();
         for candidate in candidates {
             let other = self.points.row(candidate.id as usize);
-            best.offer(squared_distance(self.points.row(query), other), candidate.id);
+            best.offer(
+                squared_distance(self.points.row(query), other),
+                candidate.id,
+            );
         }
         if threshold == f32::NEG_INFINITY {
             return true;
@@ -219,14 +237,18 @@ pub(super) fn self_join<T: Feature>(
         .zip(blocks)
         .enumerate()
         .map(|(number, (out, block))| {
-            let block = block.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let block = block
+                .into_inner()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             let mut best = Best::new(k);
             let mut uncertain = Vec::new();
             for (point, out) in out.chunks_mut(k).enumerate() {
                 let query = number * BLOCK + point;
                 let threshold = block.thresholds[point];
                 if problem.certify(query, block.candidates(point), threshold, &mut best) {
-                    out.iter_mut().zip(best.ids()).for_each(|(out, id)| *out = id);
+                    out.iter_mut()
+                        .zip(best.ids())
+                        .for_each(|(out, id)| *out = id);
                 } else {
                     uncertain.push(query as u32);
                 }
@@ -235,7 +257,11 @@ pub(super) fn self_join<T: Feature>(
         })
         .collect();
     let uncertain: Vec<u32> = uncertain.concat();
-    tracing::debug!(points = n, uncertain = uncertain.len(), "neighbours proposed");
+    tracing::debug!(
+        points = n,
+        uncertain = uncertain.len(),
+        "neighbours proposed"
+    );
     if !uncertain.is_empty() {
         let found = search(&problem, &uncertain, 4 * keep, &|q, id| q != id, control)?;
         for (&query, found) in uncertain.iter().zip(found.chunks(k)) {
@@ -264,7 +290,11 @@ fn propose_pairs(
             let ((i_start, i_end), (j_start, j_end)) = (range(i), range(j));
             let width = j_end - j_start;
             let products = &mut products[..(i_end - i_start) * width];
-            multiply(products, centred.rows(i_start, i_end), centred.rows(j_start, j_end));
+            multiply(
+                products,
+                centred.rows(i_start, i_end),
+                centred.rows(j_start, j_end),
+            );
             let rows = lock(&blocks[i]);
             let side = Side {
                 start: j_start,
@@ -273,15 +303,20 @@ fn propose_pairs(
             if i == j {
                 let mut rows = rows;
                 let skip = |query: usize, id: usize| i_start + query == id;
-                pulp::Arch::new().dispatch(|| propose_rows(products, &mut rows, side, skip));
+                crate::simd::widest(
+                    #[inline(always)]
+                    || propose_rows(products, &mut rows, side, skip),
+                );
             } else {
                 let (mut rows, mut columns) = (rows, lock(&blocks[j]));
                 let own = Side {
                     start: i_start,
                     half_norms: &centred.half_norms[i_start..i_end],
                 };
-                pulp::Arch::new()
-                    .dispatch(|| propose_both(products, &mut rows, own, &mut columns, side));
+                crate::simd::widest(
+                    #[inline(always)]
+                    || propose_both(products, &mut rows, own, &mut columns, side),
+                );
             }
             meter.add(1);
             Ok(())
@@ -290,13 +325,22 @@ fn propose_pairs(
 }
 
 fn lock(block: &Mutex<Block>) -> std::sync::MutexGuard<'_, Block> {
-    block.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    block
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// `products` (row by row) = `rows` · `columns`ᵀ.
 fn multiply(products: &mut [f32], rows: MatRef<'_, f32>, columns: MatRef<'_, f32>) {
     let out = MatMut::from_row_major_slice_mut(products, rows.nrows(), columns.nrows());
-    matmul(out, Accum::Replace, rows, columns.transpose(), 1.0, Par::Seq);
+    matmul(
+        out,
+        Accum::Replace,
+        rows,
+        columns.transpose(),
+        1.0,
+        Par::Seq,
+    );
 }
 
 /// The points along one side of a block of products.
@@ -333,7 +377,13 @@ fn propose_rows(
                 let id = columns.start + number * GROUP + offset;
                 let closeness = p - h;
                 if closeness > rows.thresholds[query] && !skip(query, id) {
-                    rows.insert(query, Candidate { closeness, id: id as u32 });
+                    rows.insert(
+                        query,
+                        Candidate {
+                            closeness,
+                            id: id as u32,
+                        },
+                    );
                 }
             }
         }
@@ -351,7 +401,9 @@ fn propose_both(
     let width = column_side.half_norms.len();
     for (query, products) in products.chunks(width).enumerate() {
         let own_half_norm = row_side.half_norms[query];
-        let groups = products.chunks(GROUP).zip(column_side.half_norms.chunks(GROUP));
+        let groups = products
+            .chunks(GROUP)
+            .zip(column_side.half_norms.chunks(GROUP));
         for (number, (products, half_norms)) in groups.enumerate() {
             let first = number * GROUP;
             let threshold = rows.thresholds[query];
@@ -368,11 +420,23 @@ fn propose_both(
                 let (to_row, to_column) = (p - h, p - own_half_norm);
                 if to_row > rows.thresholds[query] {
                     let id = (column_side.start + column) as u32;
-                    rows.insert(query, Candidate { closeness: to_row, id });
+                    rows.insert(
+                        query,
+                        Candidate {
+                            closeness: to_row,
+                            id,
+                        },
+                    );
                 }
                 if to_column > columns.thresholds[column] {
                     let id = (row_side.start + query) as u32;
-                    columns.insert(column, Candidate { closeness: to_column, id });
+                    columns.insert(
+                        column,
+                        Candidate {
+                            closeness: to_column,
+                            id,
+                        },
+                    );
                 }
             }
         }
@@ -403,7 +467,9 @@ fn search<T: Feature>(
                 let threshold = block.thresholds[place];
                 let candidates = block.candidates(place);
                 if problem.certify(query as usize, candidates, threshold, &mut best) {
-                    out.iter_mut().zip(best.ids()).for_each(|(out, id)| *out = id);
+                    out.iter_mut()
+                        .zip(best.ids())
+                        .for_each(|(out, id)| *out = id);
                 } else {
                     uncertain.push((number * BLOCK + place) as u32);
                 }
@@ -413,7 +479,10 @@ fn search<T: Feature>(
         .collect();
     let uncertain = uncertain?.concat();
     if !uncertain.is_empty() {
-        let again: Vec<u32> = uncertain.iter().map(|&place| queries[place as usize]).collect();
+        let again: Vec<u32> = uncertain
+            .iter()
+            .map(|&place| queries[place as usize])
+            .collect();
         let found = search(problem, &again, 4 * keep, allowed, control)?;
         for (&place, found) in uncertain.iter().zip(found.chunks(k)) {
             ids[place as usize * k..][..k].copy_from_slice(found);
@@ -452,7 +521,10 @@ fn propose_to<T: Feature>(
             half_norms: &centred.half_norms[start..end],
         };
         let skip = |query: usize, id: usize| !allowed(queries[query], id as u32);
-        pulp::Arch::new().dispatch(|| propose_rows(products, &mut block, side, skip));
+        crate::simd::widest(
+            #[inline(always)]
+            || propose_rows(products, &mut block, side, skip),
+        );
     }
     Ok(block)
 }

@@ -9,8 +9,11 @@ mod best;
 mod blocks;
 mod tree;
 
-use crate::points::{Feature, Points};
-use crate::{Control, Result};
+use ndarray::{Array2, ArrayView2};
+
+use crate::control::Budget;
+use crate::points::{Feature, Points, check_finite};
+use crate::{Control, ManifoldError, Result};
 
 /// Up to this many dimensions a k-d tree visits few leaves; beyond it products win
 /// (`cargo bench -p lakefold-benches --bench neighbors`).
@@ -57,7 +60,12 @@ pub(crate) fn self_join<T: Feature>(
     k: usize,
     control: &dyn Control,
 ) -> Result<Neighbors> {
-    self_join_by(Search::for_dimensions(points.dimensions()), points, k, control)
+    self_join_by(
+        Search::for_dimensions(points.dimensions()),
+        points,
+        k,
+        control,
+    )
 }
 
 pub(crate) fn self_join_by<T: Feature>(
@@ -71,6 +79,52 @@ pub(crate) fn self_join_by<T: Feature>(
         Search::Blocks => blocks::self_join(points, k, control)?,
     };
     Ok(Neighbors { k, ids })
+}
+
+/// The `n_neighbors` nearest other rows of every row of `features`, shape (n, D), nearest first: shape
+/// (n, `n_neighbors`). Distances are Euclidean and compared in `f64`; of rows at equal distance the smaller
+/// number comes first. A row is never its own neighbour, but an equal row is one, at distance 0.
+///
+/// # Errors
+/// [`ManifoldError::NonFinite`] and [`ManifoldError::TooLarge`] for unusable features,
+/// [`ManifoldError::ParameterNeedsMoreData`] unless 1 ≤ `n_neighbors` < n, and
+/// [`ManifoldError::Cancelled`].
+pub fn nearest_neighbors<T: Feature>(
+    features: ArrayView2<'_, T>,
+    n_neighbors: usize,
+    control: &dyn Control,
+) -> Result<Array2<u32>> {
+    T::nearest_neighbors(features, n_neighbors, control)
+}
+
+pub(crate) fn of_rows<T: Feature>(
+    features: ArrayView2<'_, T>,
+    k: usize,
+    control: &dyn Control,
+) -> Result<Array2<u32>> {
+    let n = features.nrows();
+    if k == 0 || k >= n {
+        return Err(ManifoldError::ParameterNeedsMoreData {
+            name: "n_neighbors",
+            value: k,
+            requirement: "at least 1 neighbour and more rows than neighbours".to_owned(),
+            found: format!("{n} rows"),
+            remedy: "change n_neighbors or search more rows".to_owned(),
+        });
+    }
+    check_finite(features)?;
+    let budget = Budget::new(control);
+    let bytes = predicted_bytes(n, features.ncols(), k);
+    budget.reserve("exact neighbours", bytes)?;
+    let values = features.as_standard_layout();
+    let found = match values.as_slice() {
+        Some(values) => self_join(Points::new(values, features.ncols()), k, control)?,
+        None => unreachable!("the standard layout is contiguous"),
+    };
+    Array2::from_shape_vec((n, k), found.ids).map_err(|error| ManifoldError::LinearAlgebra {
+        operation: "the shape of the neighbour table",
+        detail: error.to_string(),
+    })
 }
 
 /// For each query the nearest point of another group (`group[query] != group[point]`). Every query

@@ -77,7 +77,11 @@ impl<'a, T: Feature> Tree<'a, T> {
                 right,
             } => {
                 let offset = query[dimension].to_f64() - at;
-                let (near, far) = if offset <= 0.0 { (left, right) } else { (right, left) };
+                let (near, far) = if offset <= 0.0 {
+                    (left, right)
+                } else {
+                    (right, left)
+                };
                 self.visit(near, query, bound, offsets, best, allowed);
                 let before = offsets[dimension];
                 let farther = bound - before * before + offset * offset;
@@ -114,7 +118,10 @@ fn split<T: Feature>(
     };
     let (dimension, _) = (0..points.dimensions())
         .map(|dimension| (dimension, width(dimension)))
-        .fold((0, -1.0), |widest, next| if next.1 > widest.1 { next } else { widest });
+        .fold(
+            (0, -1.0),
+            |widest, next| if next.1 > widest.1 { next } else { widest },
+        );
     let middle = start + (end - start) / 2;
     ids[start..end].select_nth_unstable_by(middle - start, |&a, &b| {
         value(a, dimension)
@@ -151,7 +158,9 @@ pub(super) fn self_join<T: Feature>(
                 best.clear();
                 // Identity decides what "itself" is: another point may lie at distance zero of rounding.
                 tree.search(points.row(point), &mut best, &|id| id as usize != point);
-                out.iter_mut().zip(best.ids()).for_each(|(out, id)| *out = id);
+                out.iter_mut()
+                    .zip(best.ids())
+                    .for_each(|(out, id)| *out = id);
             }
             meter.add((out.len() / k) as u64);
             Ok::<(), crate::ManifoldError>(())

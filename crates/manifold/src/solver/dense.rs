@@ -33,9 +33,10 @@ fn one_thread() {
 pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<Panel> {
     let n = deviation.len();
     // The matrix, LAPACK's copy and its workspace.
-    request
-        .budget
-        .reserve(&format!("the dense solver ({n} × {n} numbers)"), predicted_bytes(n))?;
+    request.budget.reserve(
+        &format!("the dense solver ({n} × {n} numbers)"),
+        predicted_bytes(n),
+    )?;
     request.control.progress(Phase::Factorize, 0, 1);
     let lower = deviation.lower();
     let mut matrix = Array2::<f64>::zeros((n, n));

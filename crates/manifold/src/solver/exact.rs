@@ -45,8 +45,16 @@ const PARTS: usize = 4;
 /// Below this many operations a supernode is too small to be worth several threads.
 const SEQUENTIAL_FLOPS: f64 = 2e10;
 
+/// What decides whether nested dissection can pay; both are rough, and decide nothing but speed.
+const FLOPS_PER_SECOND: f64 = 2e10;
+const DISSECTION_SECONDS: f64 = 3e-7;
+
 fn parallel(size: Factor) -> Par {
-    if size.flops < SEQUENTIAL_FLOPS { Par::Seq } else { Par::rayon(PARTS) }
+    if size.flops < SEQUENTIAL_FLOPS {
+        Par::Seq
+    } else {
+        Par::rayon(PARTS)
+    }
 }
 
 /// Vectors that span the bottom `n_components` eigenvectors, and the factor's size.
@@ -105,7 +113,8 @@ fn pattern(lower: &Lower) -> SymbolicSparseColMatRef<'_, usize> {
     SymbolicSparseColMatRef::new_checked(n, n, &lower.column_start, None, &lower.rows)
 }
 
-/// Tries both orders and keeps the one that needs fewer operations.
+/// Minimum degree is quick to find. Nested dissection costs more and saves half of the operations on real
+/// vectors; it is tried where that can pay, and the order that needs fewer operations is kept.
 fn analyse(lower: &Lower) -> Result<Symbolic> {
     let n = lower.len();
     let analyse = |ordering, order: SymmetricOrdering<'_, usize>| {
@@ -130,13 +139,21 @@ fn analyse(lower: &Lower) -> Result<Symbolic> {
             input_entries: lower.rows.len(),
         })
     };
+    let amd = analyse(Ordering::Amd, SymmetricOrdering::Amd)?;
+    let dissection_seconds = DISSECTION_SECONDS * lower.rows.len() as f64;
+    if amd.size.flops / FLOPS_PER_SECOND < dissection_seconds {
+        return Ok(amd);
+    }
     let (forward, inverse) = order::nested_dissection(lower)?;
     let dissection = analyse(
         Ordering::NestedDissection,
         SymmetricOrdering::Custom(PermRef::new_checked(&forward, &inverse, n)),
     )?;
-    let amd = analyse(Ordering::Amd, SymmetricOrdering::Amd)?;
-    Ok(if amd.size.flops < dissection.size.flops { amd } else { dissection })
+    Ok(if amd.size.flops < dissection.size.flops {
+        amd
+    } else {
+        dissection
+    })
 }
 
 /// Σ over columns of the squared number of entries below and on the diagonal.
@@ -148,7 +165,9 @@ fn flops(cholesky: &SymbolicCholesky<usize>) -> f64 {
         .map(|s| {
             let columns = supernodal.supernode_end()[s] - supernodal.supernode_begin()[s];
             let below = supernodal.supernode(s).pattern().len();
-            (1..=columns).map(|c| ((below + c) as f64).powi(2)).sum::<f64>()
+            (1..=columns)
+                .map(|c| ((below + c) as f64).powi(2))
+                .sum::<f64>()
         })
         .sum()
 }
@@ -162,7 +181,9 @@ struct Factored<'a> {
 
 fn factorize<'a>(symbolic: &'a Symbolic, lower: &mut Lower) -> Result<Factored<'a>> {
     let n = lower.len();
-    let diagonal: Vec<f64> = (0..n).map(|j| lower.values[lower.column_start[j]]).collect();
+    let diagonal: Vec<f64> = (0..n)
+        .map(|j| lower.values[lower.column_start[j]])
+        .collect();
     let mean = diagonal.iter().sum::<f64>() / n as f64;
     let scratch = symbolic
         .cholesky
@@ -194,7 +215,9 @@ fn factorize<'a>(symbolic: &'a Symbolic, lower: &mut Lower) -> Result<Factored<'
                     shift,
                 });
             }
-            Err(error) => tracing::debug!(shift, ?error, "not positive definite, raising the shift"),
+            Err(error) => {
+                tracing::debug!(shift, ?error, "not positive definite, raising the shift")
+            }
         }
     }
     Err(ManifoldError::LinearAlgebra {

@@ -10,7 +10,6 @@ use super::triangular::WIDTH;
 use crate::panel::{Panel, symmetric_eigen};
 use crate::{Control, ManifoldError, Phase, Result};
 
-
 /// Residuals relative to the eigenvalue at which the iteration stops.
 const TOLERANCE: f64 = 1e-10;
 /// Residuals that are still an answer where rounding keeps the iteration from [`TOLERANCE`].
@@ -70,9 +69,13 @@ pub(super) fn largest(
         if size + width > capacity && capacity < space {
             let kept = (wanted + width).min(capacity - 2 * width);
             basis = basis.times(&last_columns(&vectors, kept));
-            projected = Mat::from_fn(kept, kept, |i, j| {
-                if i == j { values[size - 1 - i] } else { 0.0 }
-            });
+            projected = Mat::from_fn(
+                kept,
+                kept,
+                |i, j| {
+                    if i == j { values[size - 1 - i] } else { 0.0 }
+                },
+            );
         }
         next = image;
     }

@@ -65,7 +65,11 @@ pub(crate) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<Eig
     let pairs = rayleigh_ritz(deviation, vectors, solver, factor)?;
     tracing::debug!(solver = name, values = ?pairs.values, residuals = ?pairs.residuals, "eigenpairs");
     let limit = RESIDUAL_LIMIT * deviation.largest_diagonal();
-    if let Some(worst) = pairs.residuals.iter().position(|r| r.is_nan() || *r > limit) {
+    if let Some(worst) = pairs
+        .residuals
+        .iter()
+        .position(|r| r.is_nan() || *r > limit)
+    {
         return Err(ManifoldError::NoConvergence {
             solver: name,
             detail: format!(

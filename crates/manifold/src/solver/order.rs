@@ -28,7 +28,9 @@ pub(super) fn nested_dissection(matrix: &Lower) -> Result<(Vec<usize>, Vec<usize
     let mut count = idx_t::try_from(n).map_err(too_large)?;
     let mut options = [0; metis_sys::METIS_NOPTIONS as usize];
     let (mut order, mut inverse) = (vec![0; n], vec![0; n]);
-    let guard = METIS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let guard = METIS
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     // SAFETY: `start` has n + 1 ascending offsets into `neighbors`, whose entries are below n; `order` and
     // `inverse` have room for n; METIS keeps no pointer.
     let status = unsafe {
@@ -57,7 +59,10 @@ fn adjacency(matrix: &Lower) -> (Vec<usize>, Vec<metis_sys::idx_t>) {
     let n = matrix.len();
     let entries = |column: usize| {
         let range = matrix.column_start[column]..matrix.column_start[column + 1];
-        matrix.rows[range].iter().copied().filter(move |&row| row != column)
+        matrix.rows[range]
+            .iter()
+            .copied()
+            .filter(move |&row| row != column)
     };
     let mut start = vec![0; n + 1];
     for column in 0..n {

@@ -32,19 +32,26 @@ pub(super) fn solve_in_place(
         rows.fill([0.0; WIDTH]);
         for (lane, column) in columns.clone().enumerate() {
             let column = block.column(column);
-            rows.iter_mut().zip(order).for_each(|(row, &i)| row[lane] = column[i]);
+            rows.iter_mut()
+                .zip(order)
+                .for_each(|(row, &i)| row[lane] = column[i]);
         }
-        pulp::Arch::new().dispatch(|| {
-            for s in 0..supernodes {
-                Supernode::of(factor, s).forward(&mut rows, &mut local);
-            }
-            for s in (0..supernodes).rev() {
-                Supernode::of(factor, s).backward(&mut rows, &mut local);
-            }
-        });
+        crate::simd::widest(
+            #[inline(always)]
+            || {
+                for s in 0..supernodes {
+                    Supernode::of(factor, s).forward(&mut rows, &mut local);
+                }
+                for s in (0..supernodes).rev() {
+                    Supernode::of(factor, s).backward(&mut rows, &mut local);
+                }
+            },
+        );
         for (lane, column) in columns.enumerate() {
             let column = block.column_mut(column);
-            rows.iter().zip(order).for_each(|(row, &i)| column[i] = row[lane]);
+            rows.iter()
+                .zip(order)
+                .for_each(|(row, &i)| column[i] = row[lane]);
         }
     }
 }
@@ -66,7 +73,8 @@ impl<'a> Supernode<'a> {
         let columns = symbolic.supernode_end()[s] - start;
         let pattern_start = symbolic.col_ptr_for_row_idx()[s];
         let below = symbolic.nnz_per_super()[s];
-        let values = &factor.values()[symbolic.col_ptr_for_val()[s]..symbolic.col_ptr_for_val()[s + 1]];
+        let values =
+            &factor.values()[symbolic.col_ptr_for_val()[s]..symbolic.col_ptr_for_val()[s + 1]];
         Self {
             start,
             columns,
@@ -104,23 +112,56 @@ impl<'a> Supernode<'a> {
                 subtract(&mut local[c + 1..end], &column[c + 1..end], x);
             }
             let (solved, below) = local.split_at_mut(end);
-            let update = |offset: usize, below: &mut [Row]| {
-                for (c, x) in solved.iter().enumerate().skip(start) {
-                    let from = end + offset;
-                    subtract(below, &self.column(c)[from..from + below.len()], *x);
-                }
-            };
             if below.len() * (end - start) > LARGE {
-                below.par_chunks_mut(512).enumerate().for_each(|(chunk, below)| {
-                    pulp::Arch::new().dispatch(|| update(chunk * 512, below));
-                });
+                below
+                    .par_chunks_mut(512)
+                    .enumerate()
+                    .for_each(|(chunk, below)| {
+                        crate::simd::widest(
+                            #[inline(always)]
+                            || self.eliminate(start, &solved[start..], end + chunk * 512, below),
+                        );
+                    });
             } else {
-                update(0, below);
+                self.eliminate(start, &solved[start..], end, below);
             }
         }
         rows[self.start..self.start + self.columns].copy_from_slice(&local[..self.columns]);
         for (&i, row) in self.pattern.iter().zip(&local[self.columns..]) {
             rows[i] = *row;
+        }
+    }
+
+    /// below −= L · solved, for the columns from `start` and the rows from `first`.
+    #[inline(always)]
+    fn eliminate(&self, start: usize, solved: &[Row], first: usize, below: &mut [Row]) {
+        let rows = first..first + below.len();
+        let (fours, rest) = solved.as_chunks::<4>();
+        for (four, x) in fours.iter().enumerate() {
+            let c = start + 4 * four;
+            let weights = [c, c + 1, c + 2, c + 3].map(|c| &self.column(c)[rows.clone()]);
+            subtract_four(below, weights, x);
+        }
+        for (c, x) in (start + 4 * fours.len()..).zip(rest) {
+            subtract(below, &self.column(c)[rows.clone()], *x);
+        }
+    }
+
+    /// x −= Lᵀ · below, for the columns from `start` and the rows from `first`.
+    #[inline(always)]
+    fn substitute(&self, start: usize, x: &mut [Row], first: usize, below: &[Row]) {
+        let (fours, rest) = x.as_chunks_mut::<4>();
+        let done = start + 4 * fours.len();
+        for (four, x) in fours.iter_mut().enumerate() {
+            let c = start + 4 * four;
+            let weights = [c, c + 1, c + 2, c + 3].map(|c| &self.column(c)[first..]);
+            let sums = weighted_sums_of_four(below, weights);
+            for (x, sum) in x.iter_mut().zip(sums) {
+                difference(x, sum);
+            }
+        }
+        for (c, x) in (done..).zip(rest) {
+            difference(x, weighted_sum(below, &self.column(c)[first..]));
         }
     }
 
@@ -132,25 +173,34 @@ impl<'a> Supernode<'a> {
         for start in (0..panels).rev().map(|panel| panel * PANEL) {
             let end = (start + PANEL).min(self.columns);
             let (top, below) = local.split_at_mut(end);
-            let update = |(c, x): (usize, &mut Row)| {
-                let sum = weighted_sum(below, &self.column(start + c)[end..]);
-                *x = std::array::from_fn(|lane| x[lane] - sum[lane]);
-            };
             let panel = &mut top[start..];
             if below.len() * (end - start) > LARGE {
-                panel.par_iter_mut().enumerate().for_each(|column| {
-                    pulp::Arch::new().dispatch(|| update(column));
+                panel.par_chunks_mut(4).enumerate().for_each(|(four, x)| {
+                    crate::simd::widest(
+                        #[inline(always)]
+                        || self.substitute(start + 4 * four, x, end, below),
+                    );
                 });
             } else {
-                panel.iter_mut().enumerate().for_each(update);
+                for (four, x) in panel.chunks_mut(4).enumerate() {
+                    self.substitute(start + 4 * four, x, end, below);
+                }
             }
             for c in (start..end).rev() {
                 let column = self.column(c);
                 let sum = weighted_sum(&local[c + 1..end], &column[c + 1..end]);
-                local[c] = std::array::from_fn(|lane| (local[c][lane] - sum[lane]) / column[c]);
+                difference(&mut local[c], sum);
+                local[c].iter_mut().for_each(|v| *v /= column[c]);
             }
         }
         rows[self.start..self.start + self.columns].copy_from_slice(&local[..self.columns]);
+    }
+}
+
+#[inline(always)]
+fn difference(row: &mut Row, other: Row) {
+    for lane in 0..WIDTH {
+        row[lane] -= other[lane];
     }
 }
 
@@ -160,6 +210,18 @@ fn subtract(rows: &mut [Row], weights: &[f64], x: Row) {
     for (row, weight) in rows.iter_mut().zip(weights) {
         for lane in 0..WIDTH {
             row[lane] -= weight * x[lane];
+        }
+    }
+}
+
+/// rows −= Σ weights · x over four columns: each row is loaded and stored once for all of them.
+#[inline(always)]
+fn subtract_four(rows: &mut [Row], weights: [&[f64]; 4], x: &[Row; 4]) {
+    let [a, b, c, d] = weights;
+    for ((((row, a), b), c), d) in rows.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+        for lane in 0..WIDTH {
+            let first = a * x[0][lane] + b * x[1][lane];
+            row[lane] -= first + (c * x[2][lane] + d * x[3][lane]);
         }
     }
 }
@@ -174,4 +236,20 @@ fn weighted_sum(rows: &[Row], weights: &[f64]) -> Row {
         }
     }
     sum
+}
+
+/// The same for four columns: each row is loaded once for all of them.
+#[inline(always)]
+fn weighted_sums_of_four(rows: &[Row], weights: [&[f64]; 4]) -> [Row; 4] {
+    let [a, b, c, d] = weights;
+    let mut sums = [[0.0; WIDTH]; 4];
+    for ((((row, a), b), c), d) in rows.iter().zip(a).zip(b).zip(c).zip(d) {
+        for lane in 0..WIDTH {
+            sums[0][lane] += a * row[lane];
+            sums[1][lane] += b * row[lane];
+            sums[2][lane] += c * row[lane];
+            sums[3][lane] += d * row[lane];
+        }
+    }
+    sums
 }

@@ -1,0 +1,302 @@
+//! What must hold for every fit.
+
+mod common;
+
+use common::{largest_angle_sine, swiss_roll};
+use lakefold_manifold::{Control, Fit, Lle, ManifoldError, Phase, ReserveError, Solver};
+use ndarray::{Array2, ArrayView2, Axis, array, concatenate};
+use proptest::prelude::*;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn fit(features: ArrayView2<'_, f64>, solver: Solver) -> Fit {
+    Lle::builder(2)
+        .n_neighbors(10)
+        .solver(solver)
+        .build()
+        .unwrap()
+        .fit(features, &())
+        .unwrap()
+}
+
+fn rotation(angle: f64) -> Array2<f64> {
+    let (s, c) = angle.sin_cos();
+    array![[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]].dot(&array![
+        [1.0, 0.0, 0.0],
+        [0.0, c, -s],
+        [0.0, s, c]
+    ])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn moving_turning_and_scaling_the_input_leave_the_subspace_alone(
+        seed in 0u64..1000, angle in 0.0f64..6.0, scale in 0.01f64..100.0, shift in -100.0f64..100.0,
+    ) {
+        let features = swiss_roll(600, seed);
+        let moved = (features.dot(&rotation(angle)) + shift) * scale;
+        let (before, after) = (fit(features.view(), Solver::Exact), fit(moved.view(), Solver::Exact));
+        let sine = largest_angle_sine(&before.embedding, &after.embedding);
+        prop_assert!(sine < 1e-5, "{sine:e}");
+    }
+
+    #[test]
+    fn permuting_the_rows_permutes_the_embedding_to_the_bit(seed in 0u64..1000, step in prop::sample::select(vec![7usize, 11, 13, 17])) {
+        let features = swiss_roll(500, seed);
+        let order: Vec<usize> = (0..500).map(|i| (i * step + 3) % 500).collect();
+        let permuted = features.select(Axis(0), &order);
+        for solver in [Solver::Exact, Solver::Dense] {
+            let (before, after) = (fit(features.view(), solver), fit(permuted.view(), solver));
+            prop_assert_eq!(before.embedding.select(Axis(0), &order), after.embedding);
+        }
+    }
+
+    #[test]
+    fn columns_have_mean_zero_and_variance_one_and_are_uncorrelated(seed in 0u64..1000, d in 1usize..4) {
+        let features = swiss_roll(300, seed);
+        let fit = Lle::builder(d).build().unwrap().fit(features.view(), &()).unwrap();
+        let n = fit.embedding.nrows() as f64;
+        let gram = fit.embedding.t().dot(&fit.embedding) / n;
+        for i in 0..d {
+            prop_assert!(fit.embedding.column(i).sum().abs() / n < 1e-10);
+            for j in 0..d {
+                prop_assert!((gram[(i, j)] - f64::from(i == j)).abs() < 1e-10);
+            }
+            let largest = fit.embedding.column(i).iter().fold(0.0f64, |a, v| if v.abs() > a.abs() { *v } else { a });
+            prop_assert!(largest > 0.0);
+        }
+        prop_assert!(fit.diagnostics.eigenvalues.is_sorted());
+    }
+}
+
+#[test]
+fn the_dense_and_the_sparse_solver_agree() {
+    let features = swiss_roll(700, 3);
+    let (dense, exact) = (
+        fit(features.view(), Solver::Dense),
+        fit(features.view(), Solver::Exact),
+    );
+    // LAPACK's error is absolute: about 1e-16 ‖M‖ over gaps of 1e-8.
+    assert!(largest_angle_sine(&dense.embedding, &exact.embedding) < 1e-6);
+    for (a, b) in dense
+        .diagnostics
+        .eigenvalues
+        .iter()
+        .zip(&exact.diagnostics.eigenvalues)
+    {
+        assert!((a / b - 1.0).abs() < 1e-8, "{a:e} {b:e}");
+    }
+}
+
+#[test]
+fn the_sparse_solver_works_on_the_smallest_inputs() {
+    for n in 4..40 {
+        let features = swiss_roll(n, 1);
+        let lle = |solver| {
+            Lle::builder(2)
+                .n_neighbors(3)
+                .solver(solver)
+                .build()
+                .unwrap()
+        };
+        let exact = lle(Solver::Exact).fit(features.view(), &()).unwrap();
+        let dense = lle(Solver::Dense).fit(features.view(), &()).unwrap();
+        for (a, b) in dense
+            .diagnostics
+            .eigenvalues
+            .iter()
+            .zip(&exact.diagnostics.eigenvalues)
+        {
+            assert!((a - b).abs() <= 1e-8 * b + 1e-18, "n = {n}: {a:e} {b:e}");
+        }
+    }
+}
+
+#[test]
+fn threads_change_no_bit() {
+    let low = swiss_roll(3000, 5);
+    let high = low.dot(&Array2::from_shape_fn((3, 20), |(i, j)| {
+        ((i + 1) as f64 * j as f64 * 0.3).sin()
+    }));
+    for features in [low, high] {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            pool.install(|| fit(features.view(), Solver::Exact))
+        };
+        let one = run(1);
+        for threads in [2, 3, 8] {
+            let other = run(threads);
+            assert_eq!(one.embedding, other.embedding, "{threads} threads");
+            assert_eq!(one.diagnostics.residuals, other.diagnostics.residuals);
+        }
+    }
+}
+
+#[test]
+fn duplicates_are_merged_and_get_the_same_embedding() {
+    let features = swiss_roll(300, 2);
+    let doubled = concatenate![
+        Axis(0),
+        features,
+        features,
+        features.slice(ndarray::s![..50, ..])
+    ];
+    let (single, double) = (
+        fit(features.view(), Solver::Auto),
+        fit(doubled.view(), Solver::Auto),
+    );
+    assert_eq!(
+        (double.diagnostics.rows, double.diagnostics.distinct_rows),
+        (650, 300)
+    );
+    for i in 0..650 {
+        assert_eq!(double.embedding.row(i), single.embedding.row(i % 300));
+    }
+}
+
+#[test]
+fn single_precision_features_are_used_as_they_are() {
+    let features = swiss_roll(400, 9).mapv(|v| v as f32);
+    let lle = Lle::builder(2).build().unwrap();
+    let single = lle.fit(features.view(), &()).unwrap();
+    let double = lle.fit(features.mapv(f64::from).view(), &()).unwrap();
+    assert_eq!(single.embedding, double.embedding);
+}
+
+#[test]
+fn two_far_clusters_are_joined_and_reported() {
+    let near = swiss_roll(200, 1);
+    let far = swiss_roll(150, 2) + 1e4;
+    let both = concatenate![Axis(0), near, far];
+    let fit = fit(both.view(), Solver::Exact);
+    assert_eq!(fit.diagnostics.closed_components, 2);
+    assert!(fit.diagnostics.bridged_edges >= 150);
+    assert!(fit.embedding.iter().all(|v| v.is_finite()));
+}
+
+fn error(features: &Array2<f64>, lle: &Lle) -> String {
+    lle.fit(features.view(), &()).unwrap_err().to_string()
+}
+
+#[test]
+fn impossible_requests_say_what_to_do() {
+    let default = Lle::builder(2).build().unwrap();
+    let messages = [
+        error(&Array2::zeros((0, 3)), &default),
+        error(&swiss_roll(1, 0), &default),
+        error(&Array2::ones((50, 3)), &default),
+        error(&swiss_roll(10, 0), &default),
+        error(&swiss_roll(50, 0), &Lle::builder(4).build().unwrap()),
+        error(
+            &swiss_roll(4, 0),
+            &Lle::builder(3).n_neighbors(2).build().unwrap(),
+        ),
+        error(&array![[1.0, 2.0], [3.0, f64::NAN]], &default),
+        error(&array![[f64::INFINITY, 2.0], [3.0, 4.0]], &default),
+        error(&array![[1e200, 2.0], [3.0, 4.0]], &default),
+        Lle::builder(0).build().unwrap_err().to_string(),
+        Lle::builder(1)
+            .n_neighbors(0)
+            .build()
+            .unwrap_err()
+            .to_string(),
+        Lle::builder(1)
+            .reg(f64::NAN)
+            .build()
+            .unwrap_err()
+            .to_string(),
+        Solver::parse("magic").unwrap_err().to_string(),
+    ];
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+#[test]
+fn a_cancelled_fit_stops_in_every_phase() {
+    struct StopAt(Phase, Mutex<bool>);
+    impl Control for StopAt {
+        fn is_cancelled(&self) -> bool {
+            *self.1.lock().unwrap()
+        }
+        fn progress(&self, phase: Phase, _done: u64, _total: u64) {
+            *self.1.lock().unwrap() |= phase == self.0;
+        }
+    }
+    let features = swiss_roll(3000, 4);
+    let lle = Lle::builder(2).solver(Solver::Exact).build().unwrap();
+    for phase in [
+        Phase::Deduplicate,
+        Phase::Neighbors,
+        Phase::Components,
+        Phase::Weights,
+        Phase::Order,
+        Phase::Factorize,
+    ] {
+        let stopped = lle.fit(features.view(), &StopAt(phase, Mutex::new(false)));
+        assert_eq!(
+            stopped.map(|_| ()).unwrap_err(),
+            ManifoldError::Cancelled,
+            "{phase}"
+        );
+    }
+}
+
+/// Grants up to a limit and checks that everything is given back.
+struct Limit {
+    limit: usize,
+    held: AtomicUsize,
+}
+
+impl Control for Limit {
+    fn reserve(&self, purpose: &str, bytes: usize) -> Result<(), ReserveError> {
+        let held = self.held.load(Ordering::SeqCst);
+        if held + bytes > self.limit {
+            return Err(ReserveError {
+                purpose: purpose.to_owned(),
+                requested: bytes,
+                reserved: held,
+                limit: Some(self.limit),
+            });
+        }
+        self.held.fetch_add(bytes, Ordering::SeqCst);
+        Ok(())
+    }
+    fn release(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn memory_is_asked_for_before_it_is_used_and_given_back() {
+    let features = swiss_roll(2000, 4);
+    for solver in [Solver::Exact, Solver::Dense] {
+        let lle = Lle::builder(2).solver(solver).build().unwrap();
+        let peak = lle
+            .fit(features.view(), &())
+            .unwrap()
+            .diagnostics
+            .peak_reserved_bytes;
+        for limit in [0, 100_000, peak / 2, peak - 1] {
+            let control = Limit {
+                limit,
+                held: 0.into(),
+            };
+            let refused = lle.fit(features.view(), &control).map(|_| ()).unwrap_err();
+            assert!(
+                matches!(refused, ManifoldError::Memory(_)),
+                "{limit}: {refused}"
+            );
+            assert_eq!(control.held.into_inner(), 0);
+        }
+        let control = Limit {
+            limit: peak,
+            held: 0.into(),
+        };
+        lle.fit(features.view(), &control).unwrap();
+        assert_eq!(control.held.into_inner(), 0);
+    }
+}
