@@ -1,20 +1,20 @@
 //! Shift-invert Lanczos on a supernodal sparse Cholesky factor of M + shift·I.
 
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::cholesky::llt::factor::LltRegularization;
+use faer::Side;
 use faer::perm::PermRef;
+use faer::sparse::SymbolicSparseColMatRef;
 use faer::sparse::linalg::SupernodalThreshold;
+use faer::sparse::linalg::cholesky::supernodal::{SupernodalLltRef, SymbolicSupernodalCholesky};
 use faer::sparse::linalg::cholesky::{
     CholeskySymbolicParams, SymbolicCholesky, SymbolicCholeskyRaw, SymmetricOrdering,
-    factorize_symbolic_cholesky, supernodal::SupernodalLltRef,
+    factorize_symbolic_cholesky,
 };
-use faer::sparse::{SparseColMatRef, SymbolicSparseColMatRef};
-use faer::{Par, Side, Spec};
 
-use super::{Factor, Request, lanczos, order, triangular};
+use super::{Factor, Request, cholesky, lanczos, order, triangular};
+use crate::control::Meter;
 use crate::matrix::{Deviation, Lower};
 use crate::panel::Panel;
-use crate::{ManifoldError, Phase, Result};
+use crate::{Control, ManifoldError, Phase, Result};
 
 /// The order in which rows are eliminated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,23 +39,9 @@ impl Ordering {
 /// Shifts relative to M's mean diagonal, tried in turn until the factorisation succeeds. The first lies
 /// above the factorisation's rounding error and below most eigenvalues of interest.
 const SHIFTS: [f64; 4] = [1e-12, 1e-11, 1e-10, 1e-8];
-/// Work is split in this many parts whatever the number of threads, so that the parts, and with them the
-/// rounding, are always the same.
-const PARTS: usize = 4;
-/// Below this many operations a supernode is too small to be worth several threads.
-const SEQUENTIAL_FLOPS: f64 = 2e10;
-
 /// What decides whether nested dissection can pay; both are rough, and decide nothing but speed.
 const FLOPS_PER_SECOND: f64 = 2e10;
 const DISSECTION_SECONDS: f64 = 3e-7;
-
-fn parallel(size: Factor) -> Par {
-    if size.flops < SEQUENTIAL_FLOPS {
-        Par::Seq
-    } else {
-        Par::rayon(PARTS)
-    }
-}
 
 /// Vectors that span the bottom `n_components` eigenvectors, and the factor's size.
 pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<(Panel, Factor)> {
@@ -64,22 +50,18 @@ pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<(Pa
     control.progress(Phase::Order, 0, 1);
     let matrix_bytes = deviation.lower_entries_at_most() * 4 * size_of::<usize>();
     budget.reserve("M and its fill-reducing order", matrix_bytes)?;
-    let mut lower = deviation.lower();
+    let lower = deviation.lower();
     let symbolic = analyse(&lower)?;
     control.progress(Phase::Order, 1, 1);
     request.clock.lap(Phase::Order);
 
     let mut basis_columns = lanczos::basis_size(n, request.n_components);
     basis_columns += basis_columns / 2 + 6 * request.n_components;
-    let factor_bytes = symbolic.bytes() + basis_columns * n * size_of::<f64>();
+    let factor_bytes =
+        symbolic.size.entries * size_of::<f64>() + basis_columns * n * size_of::<f64>();
     let purpose = format!("the factorisation ({} entries)", symbolic.size.entries);
     budget.reserve(&purpose, factor_bytes)?;
-    if control.is_cancelled() {
-        return Err(ManifoldError::Cancelled);
-    }
-    control.progress(Phase::Factorize, 0, 1);
-    let factored = factorize(&symbolic, &mut lower)?;
-    control.progress(Phase::Factorize, 1, 1);
+    let factored = factorize(&symbolic, &lower, control)?;
     request.clock.lap(Phase::Factorize);
     drop(lower);
 
@@ -95,16 +77,23 @@ pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<(Pa
 struct Symbolic {
     cholesky: SymbolicCholesky<usize>,
     size: Factor,
-    input_entries: usize,
+}
+
+/// Row i of the factor is row `forward[i]` of M; row j of M is row `inverse[j]` of the factor.
+struct Place<'a> {
+    forward: &'a [usize],
+    inverse: &'a [usize],
 }
 
 impl Symbolic {
-    /// Of the factor, the permuted copy of M and the workspace.
-    fn bytes(&self) -> usize {
-        let scratch = self
-            .cholesky
-            .factorize_numeric_llt_scratch::<f64>(parallel(self.size), Spec::default());
-        self.size.entries * size_of::<f64>() + scratch.unaligned_bytes_required()
+    fn parts(&self) -> (&SymbolicSupernodalCholesky<usize>, Place<'_>) {
+        let (SymbolicCholeskyRaw::Supernodal(supernodal), Some(order)) =
+            (self.cholesky.raw(), self.cholesky.perm())
+        else {
+            unreachable!("`analyse` asks for a supernodal factor and gives an order");
+        };
+        let (forward, inverse) = order.arrays();
+        (supernodal, Place { forward, inverse })
     }
 }
 
@@ -133,11 +122,7 @@ fn analyse(lower: &Lower) -> Result<Symbolic> {
             flops: flops(&cholesky),
         };
         tracing::debug!(?size, "symbolic factorisation");
-        Ok::<_, ManifoldError>(Symbolic {
-            cholesky,
-            size,
-            input_entries: lower.rows.len(),
-        })
+        Ok::<_, ManifoldError>(Symbolic { cholesky, size })
     };
     let amd = analyse(Ordering::Amd, SymmetricOrdering::Amd)?;
     let dissection_seconds = DISSECTION_SECONDS * lower.rows.len() as f64;
@@ -174,51 +159,32 @@ fn flops(cholesky: &SymbolicCholesky<usize>) -> f64 {
 
 /// A factor of M + shift·I.
 struct Factored<'a> {
-    symbolic: &'a SymbolicCholesky<usize>,
+    symbolic: &'a Symbolic,
     values: Vec<f64>,
     shift: f64,
 }
 
-fn factorize<'a>(symbolic: &'a Symbolic, lower: &mut Lower) -> Result<Factored<'a>> {
+fn factorize<'a>(
+    symbolic: &'a Symbolic,
+    lower: &Lower,
+    control: &dyn Control,
+) -> Result<Factored<'a>> {
     let n = lower.len();
-    let diagonal: Vec<f64> = (0..n)
-        .map(|j| lower.values[lower.column_start[j]])
-        .collect();
-    let mean = diagonal.iter().sum::<f64>() / n as f64;
-    let scratch = symbolic
-        .cholesky
-        .factorize_numeric_llt_scratch::<f64>(parallel(symbolic.size), Spec::default());
-    let mut buffer = MemBuffer::new(scratch);
-    let mut values = vec![0.0; symbolic.cholesky.len_val()];
-    debug_assert_eq!(symbolic.input_entries, lower.rows.len());
+    let diagonal = (0..n).map(|j| lower.values[lower.column_start[j]]);
+    let mean = diagonal.sum::<f64>() / n as f64;
+    let (supernodal, place) = symbolic.parts();
+    let mut values = vec![0.0; symbolic.size.entries];
     for relative in SHIFTS {
         let shift = relative * mean;
-        for (j, d) in diagonal.iter().enumerate() {
-            let place = lower.column_start[j];
-            lower.values[place] = d + shift;
+        let meter = Meter::new(control, Phase::Factorize, symbolic.size.flops as u64);
+        if cholesky::factorize(supernodal, lower, shift, place.inverse, &mut values, &meter)? {
+            return Ok(Factored {
+                symbolic,
+                values,
+                shift,
+            });
         }
-        let matrix = SparseColMatRef::new(pattern(lower), &lower.values);
-        let result = symbolic.cholesky.factorize_numeric_llt(
-            &mut values,
-            matrix,
-            Side::Lower,
-            LltRegularization::default(),
-            parallel(symbolic.size),
-            MemStack::new(&mut buffer),
-            Spec::default(),
-        );
-        match result {
-            Ok(_) => {
-                return Ok(Factored {
-                    symbolic: &symbolic.cholesky,
-                    values,
-                    shift,
-                });
-            }
-            Err(error) => {
-                tracing::debug!(shift, ?error, "not positive definite, raising the shift")
-            }
-        }
+        tracing::debug!(shift, "not positive definite, raising the shift");
     }
     Err(ManifoldError::LinearAlgebra {
         operation: "sparse Cholesky factorisation",
@@ -257,13 +223,9 @@ impl Factored<'_> {
     }
 
     fn solve_in_place(&self, block: &mut Panel) {
-        let (SymbolicCholeskyRaw::Supernodal(supernodal), Some(order)) =
-            (self.symbolic.raw(), self.symbolic.perm())
-        else {
-            unreachable!("`analyse` asks for a supernodal factor and gives an order");
-        };
+        let (supernodal, place) = self.symbolic.parts();
         let factor = SupernodalLltRef::new(supernodal, &self.values);
-        triangular::solve_in_place(factor, order.arrays().0, block);
+        triangular::solve_in_place(factor, place.forward, block);
         block.remove_means();
     }
 }

@@ -1,5 +1,6 @@
 //! The bottom eigenvectors of M = (I − W)ᵀ(I − W), the constant one left out.
 
+mod cholesky;
 mod dense;
 mod exact;
 mod lanczos;
