@@ -16,9 +16,9 @@ use faer::sparse::linalg::cholesky::supernodal::SymbolicSupernodalCholesky;
 use faer::{Accum, MatMut, MatRef, Par, Spec};
 use rayon::prelude::*;
 
+use crate::Result;
 use crate::control::Meter;
 use crate::matrix::Lower;
-use crate::Result;
 
 /// Widest panel, in columns.
 const PANEL: usize = 512;

@@ -10,16 +10,18 @@ use crate::matrix::Deviation;
 use crate::panel::Panel;
 use crate::{ManifoldError, Phase, Result};
 
-/// Below this many points the dense solver is the faster one
-/// (`cargo bench -p lakefold-benches --bench solvers`).
-const CROSSOVER: usize = 200;
-
 unsafe extern "C" {
     fn openblas_set_num_threads(threads: std::ffi::c_int);
 }
 
-pub(super) fn is_cheaper(n: usize) -> bool {
-    n <= CROSSOVER
+/// Whether LAPACK, at O(n³), is predicted to be faster than the sparse solver, whose cost at sizes where
+/// this is a question grows with n and with the blocks of vectors it iterates on. The factors are from
+/// `cargo bench -p lakefold-benches --bench solvers`; memory decides nothing there, for the sparse factor
+/// is never the larger one.
+pub(super) fn is_cheaper(n: usize, n_components: usize) -> bool {
+    let dense = 1e-9 * (n as f64).powi(3);
+    let sparse = 1e-5 * n as f64 * (1.0 + n_components as f64 / 4.0);
+    dense < sparse
 }
 
 /// OpenBLAS's sums depend on how many threads it uses, and its threads would compete with rayon's.
@@ -48,7 +50,7 @@ pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<Pan
         }
     }
     // M maps the constant vector to zero; lifted above all other eigenvalues it is out of the way.
-    let lift = 4.0 * deviation.largest_diagonal();
+    let lift = 4.0 * deviation.largest_diagonal() / n as f64;
     matrix += lift;
     one_thread();
     let (_, vectors) = matrix

@@ -53,7 +53,7 @@ const RESIDUAL_LIMIT: f64 = 1e-9;
 pub(crate) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<Eigenpairs> {
     let n = deviation.len();
     let solver = match request.solver {
-        Solver::Auto if dense::is_cheaper(n) => Solver::Dense,
+        Solver::Auto if dense::is_cheaper(n, request.n_components) => Solver::Dense,
         Solver::Auto => Solver::Exact,
         chosen => chosen,
     };
