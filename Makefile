@@ -49,10 +49,10 @@ advisories: $(TOOLS)/.installed ## Check the dependencies for security advisorie
 	$(TOOLS)/bin/cargo-deny --locked check advisories
 
 docs: setup ## Build the Rust documentation; a warning is an error
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --no-deps
 
 docs-reference: setup ## Write docs/ function reference anew from the functions' own documentation
-	UPDATE_REFERENCE=1 cargo test -p lakefold-functions --test reference
+	UPDATE_REFERENCE=1 cargo test --workspace --test reference
 
 bench: setup ## Criterion benchmarks of the kernels
 	cargo bench -p lakefold-benches

@@ -1,4 +1,4 @@
-//! Attention kernels on slices: no Arrow, no DataFusion, no tokio.
+//! Attention kernels on slices: no Arrow, no `DataFusion`, no tokio.
 
 mod error;
 mod softmax;

@@ -89,6 +89,7 @@ fn share_evenly<T: Score>(scores: &mut [T], largest: f64) {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "limits and roundings are exact")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -7,7 +7,7 @@ use lakefold_manifold::Lle;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::features::{Site, measure};
-use crate::fit::fit_lists;
+use crate::fit::{copy_features, fit_features};
 use crate::float_lists::FloatType;
 
 /// Fits a whole partition at once. No memory is reserved and nothing can cancel it: that is what
@@ -27,18 +27,13 @@ impl PartitionEvaluator for LleEvaluator {
         // The operator does not tell the partition's key, so rows are named within it.
         let site = Site {
             column: self.column.clone(),
-            partition: None,
+            ..Site::default()
         };
         let fit = || {
             let lists = std::slice::from_ref(features);
-            fit_lists(
-                lists,
-                measure(lists, &site)?,
-                &self.lle,
-                self.float,
-                &site,
-                &(),
-            )
+            let extent = measure(lists, &site)?;
+            let features = copy_features(lists, extent, self.float, &site, &())?;
+            fit_features(features, &self.lle, &site, &())
         };
         off_the_async_threads(fit)?.next_rows(num_rows)
     }

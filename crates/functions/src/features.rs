@@ -3,32 +3,57 @@
 use std::fmt;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanBufferBuilder,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanBufferBuilder, RecordBatch,
 };
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
-use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err};
 use ndarray::Array2;
 
 use crate::float_lists::{FloatType, ListRows};
 
 /// Where a fit's rows come from, for error messages.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Site {
     /// The features argument as written.
     pub(crate) column: String,
     /// `key = value, …` of the PARTITION BY, where there is one.
     pub(crate) partition: Option<String>,
+    /// The rows with all their columns, where they are known.
+    pub(crate) batches: Vec<RecordBatch>,
 }
 
 impl Site {
-    /// How a row is named: `row` counts from 0 in the order in which rows reached the function.
+    /// How a row is named. `row` counts from 0 in the order in which rows reached the function, which
+    /// after an (unstable) sort by the partition's key is nobody's order, so other columns are shown too.
     pub(crate) fn row(&self, row: usize) -> String {
-        match self.partition {
-            Some(_) => format!("row {row} of the partition (counted from 0)"),
-            None => format!("row {row} (counted from 0)"),
-        }
+        let of_partition = match self.partition {
+            Some(_) => " of the partition",
+            None => "",
+        };
+        let columns = self.other_columns(row).unwrap_or_default();
+        format!("row {row}{of_partition} (counted from 0{columns})")
+    }
+
+    /// `, id = 7, name = 'x'`: the first few columns that are not nested.
+    fn other_columns(&self, mut row: usize) -> Option<String> {
+        const MOST: usize = 3;
+        let batch = self.batches.iter().find(|batch| {
+            let here = row < batch.num_rows();
+            row -= if here { 0 } else { batch.num_rows() };
+            here
+        })?;
+        let schema = batch.schema();
+        let columns = schema.fields().iter().zip(batch.columns());
+        let columns = columns.filter(|(field, _)| !field.data_type().is_nested());
+        columns
+            .take(MOST)
+            .map(|(field, column)| {
+                let value = ScalarValue::try_from_array(column, row).ok()?;
+                Some(format!(", {} = {}", field.name(), shown(&value)))
+            })
+            .collect()
     }
 }
 
@@ -39,6 +64,19 @@ impl fmt::Display for Site {
             Some(partition) => write!(f, " where {partition}"),
             None => Ok(()),
         }
+    }
+}
+
+/// A value as it would be written in SQL, cut where it is long.
+pub(crate) fn shown(value: &ScalarValue) -> String {
+    const LONGEST: usize = 60;
+    let text = match value.try_as_str() {
+        Some(Some(text)) => format!("'{text}'"),
+        _ => value.to_string(),
+    };
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 
@@ -76,7 +114,7 @@ impl Extent {
 
 /// Checks lengths and NULL elements of consecutive list columns.
 pub(crate) fn measure(lists: &[ArrayRef], site: &Site) -> Result<Extent> {
-    let mut present = BooleanBufferBuilder::new(lists.iter().map(|list| list.len()).sum());
+    let mut present = BooleanBufferBuilder::new(lists.iter().map(Array::len).sum());
     let mut rows = 0;
     let mut first: Option<(usize, usize)> = None;
     for list in lists {
@@ -177,7 +215,9 @@ pub(crate) fn input_row(present: &BooleanBuffer, row: usize) -> Result<usize, Da
 #[cfg(test)]
 mod tests {
     use super::*;
-    use datafusion::arrow::array::{FixedSizeListArray, LargeListArray, ListArray, NullArray};
+    use datafusion::arrow::array::{
+        FixedSizeListArray, Int64Array, LargeListArray, ListArray, NullArray, StringArray,
+    };
     use datafusion::arrow::compute::cast;
     use datafusion::arrow::datatypes::{Field, Int16Type, Int64Type};
     use std::sync::Arc;
@@ -185,7 +225,7 @@ mod tests {
     fn site() -> Site {
         Site {
             column: "embedding".to_owned(),
-            partition: None,
+            ..Site::default()
         }
     }
 
@@ -268,6 +308,38 @@ mod tests {
         );
         assert!(message(&[]).contains("row 2 (counted from 0) has an empty list"));
         assert!(message(&[Some(1.0), None]).contains("has NULL in dimension 1"));
+    }
+
+    #[test]
+    fn rows_are_told_apart_by_their_other_columns() {
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![7, 8, 9]));
+        let names: ArrayRef = Arc::new(StringArray::from(vec![
+            Some("x"),
+            None,
+            Some("ü".repeat(80).as_str()),
+        ]));
+        let batch = RecordBatch::try_from_iter([
+            ("embedding", lists(&[None, None, None])),
+            ("id", ids),
+            ("name", names),
+        ])
+        .unwrap();
+        let batches = vec![batch.slice(0, 2), batch.slice(0, 0), batch.slice(2, 1)];
+        let site = Site {
+            batches,
+            partition: Some("k = 1".to_owned()),
+            ..site()
+        };
+        assert_eq!(
+            site.row(1),
+            "row 1 of the partition (counted from 0, id = 8, name = NULL)"
+        );
+        let long = format!(
+            "row 2 of the partition (counted from 0, id = 9, name = '{}…)",
+            "ü".repeat(59)
+        );
+        assert_eq!(site.row(2), long);
+        assert_eq!(site.row(3), "row 3 of the partition (counted from 0)");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err}
 use lakefold_manifold::{Control, Fit, Lle, ManifoldError};
 use ndarray::s;
 
-use crate::features::{Extent, Matrix, Site, extract, input_row};
+use crate::features::{Extent, Features, Matrix, Site, extract, input_row};
 use crate::float_lists::FloatType;
 use crate::memory::resources_exhausted;
 
@@ -25,60 +25,78 @@ pub(crate) struct Embedding {
     fit_row: usize,
 }
 
-/// Fits what [`crate::features::measure`] found in `lists`.
+/// Copies what [`crate::features::measure`] found in `lists` into a matrix.
+///
+/// # Errors
+/// [`DataFusionError::ResourcesExhausted`] when `control` refuses the memory.
+pub(crate) fn copy_features(
+    lists: &[ArrayRef],
+    extent: Extent,
+    float: FloatType,
+    site: &Site,
+    control: &dyn Control,
+) -> Result<Features> {
+    control
+        .reserve("the feature matrix", extent.bytes(float))
+        .map_err(|error| {
+            resources_exhausted(&subject(site, extent.rows, extent.dimensions), &error)
+        })?;
+    extract(lists, extent, float)
+}
+
+/// Fits and lets go of the features.
 ///
 /// # Errors
 /// Names column, partition and row of the caller; [`DataFusionError::ResourcesExhausted`] when `control`
 /// refuses memory.
-pub(crate) fn fit_lists(
-    lists: &[ArrayRef],
-    extent: Extent,
+pub(crate) fn fit_features(
+    features: Features,
     lle: &Lle,
-    float: FloatType,
     site: &Site,
     control: &dyn Control,
 ) -> Result<Embedding> {
-    if extent.rows == 0 {
-        return Ok(Embedding {
-            fit: None,
-            present: extent.present,
-            float,
-            row: 0,
-            fit_row: 0,
-        });
-    }
-    let subject = format!("{site} on {} rows x {}", extent.rows, extent.dimensions);
-    let bytes = extent.bytes(float);
-    control
-        .reserve("the feature matrix", bytes)
-        .map_err(|error| resources_exhausted(&subject, &error))?;
-    let features = extract(lists, extent, float)?;
-    let fit = match &features.matrix {
-        Matrix::Float32(matrix) => lle.fit(matrix.view(), control),
-        Matrix::Float64(matrix) => lle.fit(matrix.view(), control),
+    let Features { matrix, present } = features;
+    let (float, (rows, dimensions)) = match &matrix {
+        Matrix::Float32(matrix) => (FloatType::Float32, matrix.dim()),
+        Matrix::Float64(matrix) => (FloatType::Float64, matrix.dim()),
     };
-    drop(features.matrix);
-    control.release(bytes);
+    let fit = if rows == 0 {
+        Ok(None)
+    } else {
+        match &matrix {
+            Matrix::Float32(matrix) => lle.fit(matrix.view(), control).map(Some),
+            Matrix::Float64(matrix) => lle.fit(matrix.view(), control).map(Some),
+        }
+    };
+    drop(matrix);
+    control.release(rows * dimensions * float.bytes());
     match fit {
         Ok(fit) => Ok(Embedding {
-            fit: Some(fit),
-            present: features.present,
+            fit,
+            present,
             float,
             row: 0,
             fit_row: 0,
         }),
-        Err(error) => Err(data_error(error, &subject, site, &features.present)),
+        Err(error) => {
+            let subject = subject(site, rows, dimensions);
+            Err(data_error(&error, &subject, site, &present))
+        }
     }
+}
+
+fn subject(site: &Site, rows: usize, dimensions: usize) -> String {
+    format!("{site} on {rows} rows x {dimensions}")
 }
 
 /// Says which of the caller's rows the kernel's row is.
 fn data_error(
-    error: ManifoldError,
+    error: &ManifoldError,
     subject: &str,
     site: &Site,
     present: &BooleanBuffer,
 ) -> DataFusionError {
-    let (kernel_row, what, remedy) = match &error {
+    let (kernel_row, what, remedy) = match error {
         ManifoldError::NonFinite {
             row,
             dimension,

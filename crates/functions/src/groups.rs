@@ -14,6 +14,7 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::StreamExt;
 use futures::future::try_join_all;
 
+use crate::features::shown;
 use crate::memory::{Budget, batch_bytes, resources_exhausted};
 
 /// The rows of one fit, as batches in input order.
@@ -149,10 +150,7 @@ impl Groups {
     fn label(&self, values: &[ScalarValue]) -> String {
         let pairs = self.keys.iter().zip(values).map(|(key, value)| {
             let key = fmt_sql(key.as_ref());
-            match value.try_as_str() {
-                Some(Some(text)) => format!("{key} = '{text}'"),
-                _ => format!("{key} = {value}"),
-            }
+            format!("{key} = {}", shown(value))
         });
         pairs.collect::<Vec<_>>().join(", ")
     }

@@ -37,7 +37,7 @@ The same rows, parameters and seed give bit-identical embeddings, whatever the n
 
 In Lakefold's own sessions `lle_embed(…)` without `OVER` means `OVER ()`.",
     syntax_example = "lle_embed(features, n_components [, n_neighbors [, options]]) OVER ([PARTITION BY expression [, …]])",
-    sql_example = r#"```sql
+    sql_example = r"```sql
 SELECT id, label, lle_embed(pixels, 2) OVER () AS embedding
 FROM 'sample_data/digits.parquet'
 ORDER BY id
@@ -61,7 +61,7 @@ Scalar columns become features with `make_array`:
 ```sql
 SELECT id, lle_embed(make_array(position[1], position[2], position[3]), 2) OVER () AS unrolled
 FROM 'sample_data/swiss_roll.parquet'
-```"#,
+```",
     argument(
         name = "features",
         description = "A list of numbers: any of `List`, `LargeList` and `FixedSizeList` of any number type. `Float16`, `Float32` and integers of 8 and 16 bits are computed and returned as `Float32`, everything else as `Float64`."
@@ -218,12 +218,6 @@ fn check_clauses(call: &WindowFunction) -> Result<()> {
         return plan_err!(
             "lle_embed fits whole partitions, it cannot follow the window frame {frame}: leave the frame \
              out"
-        );
-    }
-    if call.params.filter.is_some() {
-        return plan_err!(
-            "lle_embed takes no FILTER clause: filter with WHERE, or make the features NULL for rows that \
-             are not to take part"
         );
     }
     if call.params.distinct {

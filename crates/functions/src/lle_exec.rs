@@ -184,7 +184,7 @@ impl DisplayAs for LleExec {
             }
             DisplayFormatType::TreeRender => {
                 for call in calls {
-                    writeln!(f, "{call}")?;
+                    writeln!(f, "call={call}")?;
                 }
                 if !keys.is_empty() {
                     writeln!(f, "partition_by={}", keys.join(", "))?;
@@ -235,8 +235,11 @@ impl ExecutionPlan for LleExec {
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
-        let one_stream = self.input.output_partitioning().partition_count() == 1;
-        vec![one_stream || !self.partition_by.is_empty()]
+        // True of any single input, but said of an unsorted one it would invite the optimizer to push a
+        // later ORDER BY below, where it would have to sort the features as well.
+        let sorted = self.input.output_ordering().is_some()
+            && self.input.output_partitioning().partition_count() == 1;
+        vec![sorted || !self.partition_by.is_empty()]
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {

@@ -111,7 +111,7 @@ fn replace(window: &WindowAggExec, can_repartition: bool) -> Result<Arc<dyn Exec
     if added.is_sorted() {
         return Ok(plan);
     }
-    restore_order(plan, input_columns, &added)
+    restore_order(&plan, input_columns, &added)
 }
 
 /// What the physical planner does with window functions that it can or cannot stream.
@@ -134,7 +134,7 @@ fn window_exec(
 
 /// Puts the window columns back in the order of the query; `added[i]` is the place of column i.
 fn restore_order(
-    plan: Arc<dyn ExecutionPlan>,
+    plan: &Arc<dyn ExecutionPlan>,
     input_columns: usize,
     added: &[usize],
 ) -> Result<Arc<dyn ExecutionPlan>> {
@@ -152,6 +152,6 @@ fn restore_order(
     });
     Ok(Arc::new(ProjectionExec::try_new(
         columns,
-        Arc::clone(&plan),
+        Arc::clone(plan),
     )?))
 }

@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::RecordOutput;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -16,12 +17,12 @@ use futures::stream::try_unfold;
 use lakefold_manifold::{Control, Diagnostics, Phase, ReserveError};
 use tracing::info;
 
-use crate::features::{Site, measure};
-use crate::fit::{Embedding, fit_lists};
+use crate::features::{Features, Site, measure};
+use crate::fit::{Embedding, copy_features, fit_features};
 use crate::groups::{Group, Groups, collect_whole};
 use crate::lle_exec::{LleCall, LleExec};
 use crate::lle_metrics::LleMetrics;
-use crate::memory::{Budget, resources_exhausted};
+use crate::memory::{Budget, array_bytes, resources_exhausted};
 use crate::progress::{FitReporter, FitReporterHandle};
 
 /// The output of one partition.
@@ -149,7 +150,6 @@ impl Run {
                 calls: Arc::clone(&self.calls),
                 index,
                 label: group.label.clone(),
-                reporter: self.reporter.clone(),
                 control: FitControl {
                     budget: group.held.sibling(),
                     cancelled: Arc::clone(&self.cancelled.0),
@@ -194,7 +194,6 @@ struct FitTask {
     calls: Arc<[LleCall]>,
     index: usize,
     label: Option<String>,
-    reporter: Option<Arc<dyn FitReporter>>,
     control: FitControl,
     metrics: LleMetrics,
 }
@@ -206,18 +205,15 @@ impl FitTask {
         let site = Site {
             column: call.column(),
             partition: self.label.clone(),
+            batches: self.batches.clone(),
         };
-        let lists = self
-            .batches
-            .iter()
-            .map(|batch| call.features.evaluate(batch)?.into_array(batch.num_rows()))
-            .collect::<Result<Vec<ArrayRef>>>()?;
-        let extent = measure(&lists, &site)?;
-        let reporter = self.reporter.as_deref().filter(|_| extent.rows > 0);
+        let features = self.features(call, &site)?;
+        let rows = features.present.count_set_bits();
+        let reporter = self.control.reporter.as_deref().filter(|_| rows > 0);
         if let Some(reporter) = reporter {
-            reporter.started(extent.rows);
+            reporter.started(rows);
         }
-        let embedding = fit_lists(&lists, extent, &call.lle, call.float, &site, &self.control);
+        let embedding = fit_features(features, &call.lle, &site, &self.control);
         match (&embedding, reporter) {
             (Ok(embedding), reporter) => {
                 if let Some(fit) = embedding.fit() {
@@ -232,6 +228,28 @@ impl FitTask {
             (Err(_), None) => {}
         }
         embedding
+    }
+
+    fn features(&self, call: &LleCall, site: &Site) -> Result<Features> {
+        let lists = self
+            .batches
+            .iter()
+            .map(|batch| call.features.evaluate(batch)?.into_array(batch.num_rows()))
+            .collect::<Result<Vec<ArrayRef>>>()?;
+        // A plain column is part of the batches held already; anything else was computed just now.
+        let computed = if call.features.is::<Column>() {
+            0
+        } else {
+            lists.iter().map(|list| array_bytes(list.as_ref())).sum()
+        };
+        self.control
+            .reserve("computing the features", computed)
+            .map_err(|error| resources_exhausted(&site.to_string(), &error))?;
+        let extent = measure(&lists, site)?;
+        let features = copy_features(&lists, extent, call.float, site, &self.control)?;
+        drop(lists);
+        self.control.release(computed);
+        Ok(features)
     }
 }
 

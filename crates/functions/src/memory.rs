@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, RecordBatch};
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::DataFusionError;
 use datafusion::execution::memory_pool::{
     MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
 };
 use lakefold_manifold::ReserveError;
+
+use crate::float_lists::ListRows;
 
 /// Memory of one part of a computation; given back when dropped.
 #[derive(Debug)]
@@ -64,25 +67,50 @@ pub(crate) fn resources_exhausted(subject: &str, error: &ReserveError) -> DataFu
     ))
 }
 
-/// Bytes that a batch's rows take. Buffers shared with other slices are counted by the part used, so
-/// that slices of one large batch add up to it.
+/// Bytes that a batch's rows take.
 pub(crate) fn batch_bytes(batch: &RecordBatch) -> usize {
-    let bytes = |array: &dyn Array| {
-        array
-            .to_data()
-            .get_slice_memory_size()
-            .unwrap_or_else(|_| array.get_array_memory_size())
-    };
     batch
         .columns()
         .iter()
-        .map(|column| bytes(column.as_ref()))
+        .map(|column| array_bytes(column.as_ref()))
         .sum()
+}
+
+/// Bytes that an array's rows take. Buffers shared with other slices are counted by the part used, so
+/// that slices of one large array add up to it; Arrow's own `get_slice_memory_size` counts all elements
+/// of a sliced list and none of a view's text.
+pub(crate) fn array_bytes(array: &dyn Array) -> usize {
+    const VIEW: usize = size_of::<u128>();
+    match array.data_type() {
+        DataType::Utf8View => {
+            let views = array.as_string_view();
+            views.total_buffer_bytes_used() + views.len() * VIEW
+        }
+        DataType::BinaryView => {
+            let views = array.as_binary_view();
+            views.total_buffer_bytes_used() + views.len() * VIEW
+        }
+        _ => match ListRows::try_new(array) {
+            Ok(rows) => {
+                let elements = rows.span(0..rows.len());
+                let elements = rows.values().slice(elements.start, elements.len());
+                array_bytes(elements.as_ref()) + rows.len() * size_of::<i64>()
+            }
+            Err(_) => array
+                .to_data()
+                .get_slice_memory_size()
+                .unwrap_or_else(|_| array.get_array_memory_size()),
+        },
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use datafusion::arrow::array::{
+        ArrayRef, FixedSizeListArray, ListArray, StringArray, StringViewArray,
+    };
+    use datafusion::arrow::datatypes::Int32Type;
     use datafusion::execution::memory_pool::{GreedyMemoryPool, UnboundedMemoryPool};
 
     #[test]
@@ -111,5 +139,42 @@ mod tests {
         Budget::new(&pool, "lle_embed")
             .reserve("everything", usize::MAX / 2)
             .unwrap();
+    }
+
+    #[test]
+    fn slices_of_an_array_add_up_to_it() {
+        let numbers = |row: i32| Some(vec![Some(row); 10]);
+        let arrays: [ArrayRef; 4] = [
+            Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(
+                (0..100).map(numbers),
+            )),
+            Arc::new(FixedSizeListArray::from_iter_primitive::<Int32Type, _, _>(
+                (0..100).map(numbers),
+                10,
+            )),
+            Arc::new(StringViewArray::from_iter_values(
+                (0..100).map(|row| format!("a text longer than twelve bytes, {row:3}")),
+            )),
+            Arc::new(StringArray::from_iter_values(
+                (0..100).map(|row| format!("{row:40}")),
+            )),
+        ];
+        for array in arrays {
+            let whole = array_bytes(&array);
+            assert!(
+                (4000..6000).contains(&whole),
+                "{}: {whole}",
+                array.data_type()
+            );
+            let parts = (0..100)
+                .step_by(10)
+                .map(|start| array_bytes(&array.slice(start, 10)));
+            let parts: usize = parts.sum();
+            assert!(
+                parts.abs_diff(whole) < 100,
+                "{}: {parts} {whole}",
+                array.data_type()
+            );
+        }
     }
 }

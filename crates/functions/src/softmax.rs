@@ -26,15 +26,14 @@ use crate::float_lists::{FloatType, ListRows};
 
 A NULL list gives NULL. A NULL inside the list is skipped and stays NULL. An empty list stays empty. A score of minus infinity weighs 0; if every score is minus infinity (all masked), every weight is 0; scores of plus infinity share all the weight evenly. NaN is an error.",
     syntax_example = "softmax(scores [, temperature])",
-    sql_example = r#"```sql
-SELECT id, softmax(array_distances, 0.5) AS weights
-FROM (
-    SELECT id, make_array(-abs(position[1]), -abs(position[2]), -abs(position[3])) AS array_distances
-    FROM 'sample_data/swiss_roll.parquet'
-)
+    sql_example = r"How near each point is to three places along the roll:
+
+```sql
+SELECT id, softmax(make_array(-abs(t - 5), -abs(t - 8), -abs(t - 11)), 0.5) AS nearness
+FROM 'sample_data/swiss_roll.parquet'
 ORDER BY id
-LIMIT 3
-```"#,
+LIMIT 5
+```",
     argument(
         name = "scores",
         description = "A list of numbers: any of `List`, `LargeList` and `FixedSizeList` of any number type. `Float16`, `Float32` and integers of 8 and 16 bits are computed and returned as `Float32`, everything else as `Float64`. The result is the same kind of list."
@@ -134,9 +133,7 @@ impl ScalarUDFImpl for Softmax {
             .into_iter()
             .map(|value| value.into_array(rows))
             .collect::<Result<Vec<ArrayRef>>>()?;
-        let temperatures = arrays
-            .get(1)
-            .map(|array| array.as_primitive::<Float64Type>());
+        let temperatures = arrays.get(1).map(AsArray::as_primitive::<Float64Type>);
         let weights = match FloatType::of_list(arrays[0].data_type()) {
             Some(FloatType::Float32) => {
                 softmax_lists::<Float32Type>(&arrays[0], temperatures, &column)?

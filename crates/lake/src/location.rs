@@ -8,6 +8,7 @@ use datafusion::error::Result;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use glob::Pattern;
 use object_store::path::Path;
+use url::Url;
 
 const GLOB_CHARACTERS: [char; 3] = ['*', '?', '['];
 
@@ -38,7 +39,12 @@ impl Location {
             .transpose()
             .map_err(|error| invalid(&error))?;
         let base = if base.is_empty() { "./" } else { base };
-        let base = ListingTableUrl::parse(base).map_err(|error| invalid(&error))?;
+        let url = if base.contains("://") {
+            Url::parse(base).map_err(|error| invalid(&error))?
+        } else {
+            local_url(base).ok_or_else(|| invalid(&"the working directory is not known"))?
+        };
+        let base = ListingTableUrl::try_new(url, None).map_err(|error| invalid(&error))?;
         Ok(Self { text: text.to_owned(), base, glob })
     }
 
@@ -91,6 +97,19 @@ pub fn expand_home(path: &str) -> String {
         }
         _ => path.to_owned(),
     }
+}
+
+/// The URL of a path on this machine; a directory's ends with a slash. DataFusion's own conversion
+/// would take a bracket in a file's name for a glob.
+fn local_url(path: &str) -> Option<Url> {
+    let absolute = std::path::absolute(path).ok()?;
+    let url = if absolute.is_dir() || path.ends_with('/') {
+        Url::from_directory_path(absolute)
+    } else {
+        Url::from_file_path(absolute)
+    };
+    // Read again, which resolves `..`.
+    Url::parse(url.ok()?.as_str()).ok()
 }
 
 /// Splits before the path segment with the first wildcard.

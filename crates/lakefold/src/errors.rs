@@ -23,7 +23,7 @@ pub fn error_message(error: &DataFusionError) -> String {
         | DataFusionError::ResourcesExhausted(text)
         | DataFusionError::NotImplemented(text)
         | DataFusionError::Substrait(text)
-        | DataFusionError::Ffi(text) => text.clone(),
+        | DataFusionError::Ffi(text) => unlayered(text),
         DataFusionError::SQL(error, _) => match error.as_ref() {
             ParserError::TokenizerError(text) | ParserError::ParserError(text) => {
                 format!("syntax error: {text}")
@@ -38,6 +38,10 @@ pub fn error_message(error: &DataFusionError) -> String {
         DataFusionError::ObjectStore(error) => error.to_string(),
         DataFusionError::IoError(error) => error.to_string(),
         DataFusionError::External(error) => boxed_message(error.as_ref()),
+        // Constants are computed while planning; which rule did so is no help to a user.
+        DataFusionError::Context(text, inner) if text.starts_with("Optimizer rule ") => {
+            error_message(inner)
+        }
         DataFusionError::Context(text, inner) => format!("{text}: {}", error_message(inner)),
         DataFusionError::Diagnostic(_, inner) => error_message(inner),
         DataFusionError::Shared(inner) => error_message(inner),
@@ -51,10 +55,33 @@ pub fn error_message(error: &DataFusionError) -> String {
     }
 }
 
+/// DataFusion's planner turns some errors into text on the way, prefixes and all.
+fn unlayered(text: &str) -> String {
+    const PREFIXES: [&str; 6] = [
+        "Error during planning: ",
+        "Execution error: ",
+        "External error: ",
+        "Arrow error: ",
+        "Schema error: ",
+        "This feature is not implemented: ",
+    ];
+    // A function's own words about its arguments come between these two of the planner's.
+    const BEFORE: &str = "user-defined coercion failed with: ";
+    const AFTER: &str = " No function matches the given name and argument types";
+    let text = match text.split_once(BEFORE) {
+        Some((_, own)) => own.split_once(AFTER).map_or(own, |(own, _)| own.trim_end_matches('.')),
+        None => text,
+    };
+    PREFIXES.iter().fold(text.to_owned(), |text, prefix| text.replace(prefix, ""))
+}
+
 fn arrow_message(error: &ArrowError) -> String {
     match error {
         ArrowError::ExternalError(error) => boxed_message(error.as_ref()),
         ArrowError::IoError(_, error) => error.to_string(),
+        ArrowError::CastError(text)
+        | ArrowError::ComputeError(text)
+        | ArrowError::InvalidArgumentError(text) => text.clone(),
         other => other.to_string(),
     }
 }
@@ -93,6 +120,15 @@ mod tests {
         let shared = DataFusionError::Shared(Arc::new(DataFusionError::from(parquet)));
         let wrapped = shared.context("while writing 'out/'");
         assert_eq!(error_message(&wrapped), "while writing 'out/': no table 'x'");
+    }
+
+    #[test]
+    fn a_function_speaks_for_itself() {
+        let text = "Execution error: Function 'f' user-defined coercion failed with: Error during \
+                    planning: features must be a list, got Int64. No function matches the given \
+                    name and argument types 'f(Int64)'. You might need to add explicit type casts.";
+        let error = DataFusionError::Plan(text.to_owned());
+        assert_eq!(error_message(&error), "features must be a list, got Int64");
     }
 
     #[test]

@@ -272,7 +272,7 @@ impl Control for Limit {
 
 #[test]
 fn memory_is_asked_for_before_it_is_used_and_given_back() {
-    let features = swiss_roll(2000, 4);
+    let features = swiss_roll(600, 4);
     for solver in [Solver::Exact, Solver::Dense] {
         let lle = Lle::builder(2).solver(solver).build().unwrap();
         let peak = lle

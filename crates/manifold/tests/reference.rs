@@ -139,7 +139,6 @@ fn s_curve() {
 #[test]
 fn digits() {
     assert_same_answer("digits", Solver::Exact);
-    assert_same_answer("digits", Solver::Dense);
 }
 
 /// scikit-learn's first columns are constant on every closed component; ours tell rows within them apart.

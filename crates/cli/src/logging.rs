@@ -1,0 +1,43 @@
+//! Log events go to stderr, without disturbing a progress bar.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::args::SqlArgs;
+use crate::progress::FitProgress;
+
+/// Warnings of ours by default, and only errors of the libraries below, whose warnings are for
+/// their own developers. `LAKEFOLD_LOG`, else `RUST_LOG`, overrides.
+pub(crate) fn start(arguments: &SqlArgs, progress: &Arc<FitProgress>) {
+    let ours = if arguments.quiet { "error" } else { "warn" };
+    let default = format!(
+        "error,lakefold={ours},lakefold_lake={ours},lakefold_functions={ours},lakefold_manifold={ours}"
+    );
+    let chosen = ["LAKEFOLD_LOG", "RUST_LOG"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    let filter = EnvFilter::new(chosen.unwrap_or(default));
+    let progress = Arc::clone(progress);
+    // Fails only if logging was started before.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .without_time()
+        .with_writer(move || AboveProgress(Arc::clone(&progress)))
+        .try_init();
+}
+
+struct AboveProgress(Arc<FitProgress>);
+
+impl Write for AboveProgress {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.suspend(|| std::io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}

@@ -1,0 +1,170 @@
+//! Runs statements, one after the other.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Instant;
+
+use datafusion::dataframe::DataFrame;
+use datafusion::error::DataFusionError;
+use datafusion_cli::print_options::MaxRows;
+use futures::StreamExt;
+use lakefold::{Session, Statement, error_message};
+
+use crate::args::{Format, SqlArgs};
+use crate::failure::Failure;
+use crate::numbers::{counted, grouped};
+use crate::output::Output;
+use crate::progress::{FitProgress, bridge_note, diagnostics_lines};
+use crate::scripts::Script;
+
+/// Characters of a statement that an error quotes.
+const QUOTED: usize = 60;
+
+/// A session and how its results are shown.
+pub(crate) struct Runner {
+    pub(crate) session: Session,
+    pub(crate) format: Format,
+    pub(crate) max_rows: MaxRows,
+    pub(crate) quiet: bool,
+    verbose: bool,
+    progress: Arc<FitProgress>,
+}
+
+impl Runner {
+    pub(crate) fn new(session: Session, arguments: &SqlArgs, progress: Arc<FitProgress>) -> Self {
+        Self {
+            session,
+            format: arguments.format,
+            max_rows: arguments.max_rows,
+            quiet: arguments.quiet,
+            // On a terminal the line takes the place of the bar.
+            verbose: arguments.verbose || (!arguments.quiet && std::io::stderr().is_terminal()),
+            progress,
+        }
+    }
+
+    /// Runs scripts until the first failure. Each is checked for syntax before any of it runs.
+    pub(crate) async fn run_scripts(&self, scripts: &[Script]) -> Result<(), Failure> {
+        for script in scripts {
+            self.run_script(script, scripts.len() > 1).await?;
+        }
+        Ok(())
+    }
+
+    /// `name_source` makes errors say which script they are from.
+    pub(crate) async fn run_script(&self, script: &Script, name_source: bool) -> Result<(), Failure> {
+        let Script { source, text } = script;
+        let statements = self.session.statements(text).map_err(|error| {
+            let place = if name_source { format!("\n  in {source}") } else { String::new() };
+            Failure::Failed(format!("{}{place}", error_message(&error)))
+        })?;
+        let count = statements.len();
+        for (index, statement) in statements.into_iter().enumerate() {
+            let place = match (count > 1, name_source) {
+                (true, _) => {
+                    format!("\n  in statement {} of {source}: {}", index + 1, quote(&statement))
+                }
+                (false, true) => format!("\n  in {source}: {}", quote(&statement)),
+                (false, false) => String::new(),
+            };
+            self.run_statement(statement).await.map_err(|failure| match failure {
+                Failure::Failed(message) => Failure::Failed(format!("{message}{place}")),
+                other => other,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Runs a statement until its end or Ctrl-C. Dropping the statement's stream cancels its work.
+    async fn run_statement(&self, statement: Statement) -> Result<(), Failure> {
+        let copy_target = match &statement {
+            Statement::CopyTo(copy) => Some(copy.target.clone()),
+            _ => None,
+        };
+        let result = tokio::select! {
+            result = self.plan_and_print(statement) => result,
+            _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+        };
+        let fits = self.progress.take();
+        if result.is_ok() {
+            self.report_fits(&fits);
+        } else if let Some(target) = copy_target
+            && !self.quiet
+        {
+            eprintln!("note: COPY is not atomic: files that it had finished in '{target}' are still there");
+        }
+        result
+    }
+
+    fn report_fits(&self, fits: &[lakefold::Diagnostics]) {
+        if self.verbose {
+            for line in diagnostics_lines(fits) {
+                eprintln!("{line}");
+            }
+        }
+        if let Some(note) = bridge_note(fits).filter(|_| !self.quiet) {
+            eprintln!("note: {note}");
+        }
+    }
+
+    async fn plan_and_print(&self, statement: Statement) -> Result<(), Failure> {
+        let start = Instant::now();
+        let frame = self.session.execute(statement).await.map_err(failed)?;
+        // Definitions and settings have no result.
+        if frame.schema().fields().is_empty() {
+            return Ok(());
+        }
+        let rows = self.print(frame).await?;
+        if !self.quiet {
+            let seconds = start.elapsed().as_secs_f64();
+            let shown = match (self.format, self.max_rows) {
+                (Format::Table, MaxRows::Limited(shown)) if shown < rows => {
+                    format!(" ({} shown; --max-rows or --format csv for more)", grouped(shown))
+                }
+                _ => String::new(),
+            };
+            eprintln!("{} in {seconds:.2} s{shown}", counted(rows, "row"));
+        }
+        Ok(())
+    }
+
+    async fn print(&self, frame: DataFrame) -> Result<usize, Failure> {
+        let options = self.session.copied_config().options().format.clone();
+        let mut output = Output::new(self.format, self.max_rows, options);
+        let mut stream = frame.execute_stream().await.map_err(failed)?;
+        let schema = stream.schema();
+        let mut rows = 0;
+        while let Some(batch) = stream.next().await {
+            let batch = batch.map_err(failed)?;
+            rows += batch.num_rows();
+            self.write(&output.batch(&batch).map_err(failed)?)?;
+        }
+        self.write(&output.finish(&schema).map_err(failed)?)?;
+        Ok(rows)
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.progress.suspend(|| {
+            let mut stdout = std::io::stdout().lock();
+            stdout.write_all(bytes)?;
+            stdout.flush()
+        })?;
+        Ok(())
+    }
+}
+
+fn failed(error: DataFusionError) -> Failure {
+    Failure::Failed(error_message(&error))
+}
+
+fn quote(statement: &Statement) -> String {
+    let text = statement.to_string();
+    let mut quoted: String = text.chars().take(QUOTED).collect();
+    if quoted.len() < text.len() {
+        quoted.push('…');
+    }
+    quoted
+}

@@ -1,0 +1,8 @@
+//! End-to-end tests of the binary.
+
+mod common;
+mod embed;
+mod formats;
+mod lake;
+mod repl;
+mod usage;

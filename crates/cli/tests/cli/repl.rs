@@ -1,0 +1,92 @@
+//! The interactive shell, through a pseudo-terminal.
+
+use rexpect::process::wait::WaitStatus;
+use rexpect::session::{PtySession, spawn_command};
+
+use crate::common::lakefold;
+
+const TIMEOUT_MILLISECONDS: u64 = 30_000;
+
+struct Shell {
+    session: PtySession,
+    _data: tempfile::TempDir,
+}
+
+impl Shell {
+    fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let mut command = lakefold();
+        command
+            .args(["sql", "--memory-limit", "4g"])
+            .env("XDG_DATA_HOME", data.path())
+            .env("NO_COLOR", "1")
+            .env("TERM", "xterm");
+        let session = spawn_command(command, Some(TIMEOUT_MILLISECONDS)).unwrap();
+        let mut shell = Self { session, _data: data };
+        shell.expect("\\q to quit");
+        shell.expect("lakefold> ");
+        shell
+    }
+
+    fn send(&mut self, line: &str) {
+        self.session.send_line(line).unwrap();
+    }
+
+    fn expect(&mut self, text: &str) {
+        self.session.exp_string(text).unwrap();
+    }
+
+    fn quit(mut self) {
+        self.send("\\q");
+        self.session.exp_eof().unwrap();
+        let status = self.session.process().wait().unwrap();
+        assert!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
+    }
+}
+
+#[test]
+fn statements_may_take_several_lines_and_errors_end_nothing() {
+    let mut shell = Shell::start();
+    shell.send("SELECT 20 +");
+    shell.send("22 AS answer;");
+    shell.expect("| answer |");
+    shell.expect("| 42     |");
+    shell.send("SELECT nope;");
+    shell.expect("error: No field named nope");
+    shell.send("CREATE TABLE t AS SELECT 7 AS seven; SELECT seven FROM t;");
+    shell.expect("| 7     |");
+    shell.quit();
+}
+
+#[test]
+fn commands_start_with_a_backslash() {
+    let mut shell = Shell::start();
+    shell.send("\\?");
+    shell.expect("list Lakefold's functions");
+    shell.send("\\h lle_embed");
+    shell.expect("n_neighbors:");
+    shell.send("\\d sample_data/digits.parquet");
+    shell.expect("| pixels ");
+    shell.send("\\format ndjson");
+    shell.send("SELECT 1 AS a;");
+    shell.expect("{\"a\":1}");
+    shell.send("\\nonsense");
+    shell.expect("no command '\\nonsense'");
+    shell.quit();
+}
+
+#[test]
+fn control_c_stops_the_fit_and_not_the_shell() {
+    let mut shell = Shell::start();
+    shell.send(
+        "SELECT lle_embed(make_array(random(), random(), random(), random(), random(), random()), 2, 40) \
+         FROM generate_series(1, 400000);",
+    );
+    // The progress bar.
+    shell.expect("lle_embed: neighbours");
+    shell.session.send_control('c').unwrap();
+    shell.expect("interrupted");
+    shell.send("SELECT 6 * 7 AS answer;");
+    shell.expect("| 42     |");
+    shell.quit();
+}
