@@ -21,7 +21,10 @@ pub fn repository() -> PathBuf {
 /// # Errors
 /// When the session cannot be built.
 pub fn session() -> Result<Session> {
-    SessionBuilder::new().threads(2).memory_limit(2 << 30).build()
+    SessionBuilder::new()
+        .threads(2)
+        .memory_limit(2 << 30)
+        .build()
 }
 
 /// A session that sqllogictest runs records on. Errors are what the command line would print.

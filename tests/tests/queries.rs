@@ -10,7 +10,13 @@ async fn run(name: &str) -> String {
     let session = session().unwrap();
     let mut last = Vec::new();
     for statement in session.statements(&sql).unwrap() {
-        last = session.execute(statement).await.unwrap().collect().await.unwrap();
+        last = session
+            .execute(statement)
+            .await
+            .unwrap()
+            .collect()
+            .await
+            .unwrap();
     }
     let rows: usize = last.iter().map(|batch| batch.num_rows()).sum();
     assert!(rows > 0, "{name} returns no row");
@@ -29,7 +35,16 @@ fn numbers(table: &str) -> Vec<f64> {
 async fn every_query_has_a_test() {
     let mut names: Vec<String> = std::fs::read_dir(repository().join("queries"))
         .unwrap()
-        .filter_map(|entry| Some(entry.unwrap().file_name().to_str()?.strip_suffix(".sql")?.to_owned()))
+        .filter_map(|entry| {
+            Some(
+                entry
+                    .unwrap()
+                    .file_name()
+                    .to_str()?
+                    .strip_suffix(".sql")?
+                    .to_owned(),
+            )
+        })
         .collect();
     names.sort();
     let tested = [
@@ -48,7 +63,11 @@ async fn every_query_has_a_test() {
 #[tokio::test(flavor = "multi_thread")]
 async fn embed_table() {
     let table = run("embed_table").await;
-    assert_eq!(table.lines().filter(|line| line.contains('[')).count(), 10, "{table}");
+    assert_eq!(
+        table.lines().filter(|line| line.contains('[')).count(),
+        10,
+        "{table}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,13 +78,20 @@ async fn embed_per_group() {
 #[tokio::test(flavor = "multi_thread")]
 async fn features_from_columns() {
     let table = run("features_from_columns").await;
-    assert_eq!(table.lines().filter(|line| line.contains('[')).count(), 10, "{table}");
+    assert_eq!(
+        table.lines().filter(|line| line.contains('[')).count(),
+        10,
+        "{table}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn join_metadata() {
     let table = run("join_metadata").await;
-    assert!(table.contains("median_kib") && table.lines().count() > 10, "{table}");
+    assert!(
+        table.contains("median_kib") && table.lines().count() > 10,
+        "{table}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,5 +124,8 @@ async fn write_chunks() {
     }
     let table = run("write_chunks").await;
     assert!(table.contains("5000"), "{table}");
-    assert!(std::fs::read_dir(out).unwrap().count() >= 2, "several chunks");
+    assert!(
+        std::fs::read_dir(out).unwrap().count() >= 2,
+        "several chunks"
+    );
 }

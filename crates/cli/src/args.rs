@@ -10,7 +10,12 @@ use crate::memory_size::MemoryLimit;
 
 /// Manifold learning as SQL functions over Parquet.
 #[derive(Debug, Parser)]
-#[command(name = "lakefold", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(
+    name = "lakefold",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -21,11 +26,11 @@ pub(crate) enum Command {
     Sql(SqlArgs),
 }
 
-/// Run SQL over files, with lle_embed() and DataFusion's functions
+/// Run SQL over files
 ///
 /// Reads statements from -c and -f in the order given, else from stdin, else starts an interactive
-/// shell. FROM takes tables, files, directories and globs. The first statement that fails ends the
-/// run.
+/// shell. FROM takes tables, files, directories and globs, such as FROM 'lake/*.parquet'. The first
+/// statement that fails ends the run.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct SqlArgs {
@@ -33,7 +38,7 @@ pub(crate) struct SqlArgs {
     #[arg(short = 'c', long = "command", value_name = "SQL")]
     pub(crate) commands: Vec<String>,
 
-    /// File with SQL to run. May be repeated and mixed with -c
+    /// File with SQL to run, or `-` for stdin. May be repeated and mixed with -c
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
 
@@ -59,7 +64,7 @@ pub(crate) struct SqlArgs {
     #[arg(short, long)]
     pub(crate) quiet: bool,
 
-    /// Print what each fit found and did. LAKEFOLD_LOG or RUST_LOG set finer levels
+    /// Print what each fit found and did
     #[arg(short, long, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
 }
@@ -94,7 +99,8 @@ Examples:
     lakefold sql -c \"SELECT * FROM 'packages.parquet' LIMIT 5\"
 
   Embed a column of vectors in two dimensions, into a directory of Parquet files:
-    lakefold sql -c \"COPY (SELECT id, lle_embed(embedding, 2) AS xy FROM 'packages.parquet') TO 'out/'\"
+    lakefold sql -c \"COPY (SELECT id, lle_embed(embedding, 2) AS xy FROM 'packages.parquet')
+      TO 'out/'\"
 
   One embedding for each group, with other parameters, as CSV:
     lakefold sql --format csv -c \"SELECT id, lle_embed(embedding, 2, n_neighbors => 20)
@@ -102,5 +108,10 @@ Examples:
 
   Run a file of statements with 4 GiB of memory:
     lakefold sql -f report.sql --memory-limit 4g
+
+Environment:
+  LAKEFOLD_LOG or RUST_LOG   what is logged on stderr, such as info or lakefold_manifold=debug
+  XDG_DATA_HOME              where the shell keeps its history [default: ~/.local/share]
+  NO_COLOR                   no colours in the shell
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted";

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::stderr::say;
+
 /// Why a run ended before its end.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -18,11 +20,11 @@ impl Failure {
     pub(crate) fn report(&self) -> ExitCode {
         match self {
             Failure::Failed(message) => {
-                eprintln!("error: {message}");
+                say(&format!("error: {message}"));
                 ExitCode::from(1)
             }
             Failure::Interrupted => {
-                eprintln!("interrupted");
+                say("interrupted");
                 // As a shell reports a process that SIGINT (2) ended: 128 + 2.
                 ExitCode::from(130)
             }

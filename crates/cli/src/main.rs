@@ -15,6 +15,7 @@ mod repl_commands;
 mod repl_helper;
 mod runner;
 mod scripts;
+mod stderr;
 mod table;
 
 use std::process::ExitCode;
@@ -39,20 +40,18 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let Command::Sql(arguments) = cli.command;
-    let result = match matches.subcommand() {
-        Some((_, matches)) => scripts::read(&arguments, matches)
-            .map_err(Failure::Failed)
-            .and_then(|scripts| sql(&arguments, scripts)),
-        None => Ok(()),
+    let Some((_, matches)) = matches.subcommand() else {
+        return ExitCode::SUCCESS;
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    let scripts = scripts::read(&arguments, matches).map_err(Failure::Failed);
+    match scripts.and_then(|scripts| sql(&arguments, scripts)) {
+        Ok(code) => code,
         Err(failure) => failure.report(),
     }
 }
 
-/// `lakefold sql`.
-fn sql(arguments: &SqlArgs, scripts: Option<Vec<scripts::Script>>) -> Result<(), Failure> {
+/// `lakefold sql`: the exit code of a run, or why it could not start.
+fn sql(arguments: &SqlArgs, scripts: Option<Vec<scripts::Script>>) -> Result<ExitCode, Failure> {
     let progress = Arc::new(FitProgress::new(!arguments.quiet));
     logging::start(arguments, &progress);
     let mut builder = SessionBuilder::new().reporter(Arc::clone(&progress) as _);
@@ -69,14 +68,20 @@ fn sql(arguments: &SqlArgs, scripts: Option<Vec<scripts::Script>>) -> Result<(),
             .build_global()
             .map_err(|error| Failure::Failed(error.to_string()))?;
     }
-    let runtime = runtime.build().map_err(|error| Failure::Failed(error.to_string()))?;
-    let session = builder.build().map_err(|error| Failure::Failed(error_message(&error)))?;
+    let runtime = runtime
+        .build()
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    let session = builder
+        .build()
+        .map_err(|error| Failure::Failed(error_message(&error)))?;
     let mut runner = Runner::new(session, arguments, progress);
     let result = match scripts {
         Some(scripts) => runtime.block_on(runner.run_scripts(&scripts)),
         None => repl::run(&runtime, &mut runner),
     };
+    // Before the wait below, so that Ctrl-C is answered at once.
+    let code = result.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS);
     drop(runner);
     runtime.shutdown_timeout(CANCELLATION_GRACE);
-    result
+    Ok(code)
 }

@@ -20,7 +20,9 @@ impl FromStr for MemoryLimit {
     /// powers of 1024. A bare number is bytes.
     fn from_str(text: &str) -> Result<Self, String> {
         let wanted = || {
-            format!("'{text}' is not a memory size: write a number and a unit, such as 512m, 4g or 1.5GiB, or 'unlimited'")
+            format!(
+                "'{text}' is not a memory size: write a number and a unit, such as 512m, 4g or 1.5GiB, or 'unlimited'"
+            )
         };
         let lower = text.trim().to_ascii_lowercase();
         if lower == "unlimited" {
@@ -42,7 +44,9 @@ impl FromStr for MemoryLimit {
         let bytes = number * 1024_f64.powi(power);
         // Above 2⁵³ a float no longer holds every byte, and no machine has them.
         if !(1.0..=9e15).contains(&bytes) {
-            return Err(format!("'{text}' is out of range: at least 1 byte is needed"));
+            return Err(format!(
+                "'{text}' is out of range: at least 1 byte is needed"
+            ));
         }
         Ok(Self(Some(bytes as usize)))
     }
@@ -71,7 +75,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for text in ["", "g", "4x", "-1g", "0", "0.0g", "1.2.3g", "1e9", "inf", "nan", "9999999t"] {
+        for text in [
+            "", "g", "4x", "-1g", "0", "0.0g", "1.2.3g", "1e9", "inf", "nan", "9999999t",
+        ] {
             assert!(text.parse::<MemoryLimit>().is_err(), "{text}");
         }
     }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::csv;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::arrow::json::writer::{JsonArray, JsonFormat, LineDelimited, Writer, WriterBuilder};
+use datafusion::arrow::json::writer::{
+    JsonArray, JsonFormat, LineDelimited, Writer, WriterBuilder,
+};
 use datafusion::config::FormatOptions;
 use datafusion::error::Result;
 use datafusion_cli::print_options::MaxRows;
@@ -18,8 +20,14 @@ use crate::table::table;
 /// gone away is told from a value that cannot be written.
 pub(crate) enum Output {
     /// Keeps what will be shown and counts the rest.
-    Table { kept: Vec<RecordBatch>, max_rows: MaxRows, options: Box<FormatOptions> },
-    Csv { header_written: bool },
+    Table {
+        kept: Vec<RecordBatch>,
+        max_rows: MaxRows,
+        options: Box<FormatOptions>,
+    },
+    Csv {
+        header_written: bool,
+    },
     Json(Box<Writer<Vec<u8>, JsonArray>>),
     Ndjson(Box<Writer<Vec<u8>, LineDelimited>>),
 }
@@ -27,8 +35,14 @@ pub(crate) enum Output {
 impl Output {
     pub(crate) fn new(format: Format, max_rows: MaxRows, options: FormatOptions) -> Self {
         match format {
-            Format::Table => Self::Table { kept: Vec::new(), max_rows, options: Box::new(options) },
-            Format::Csv => Self::Csv { header_written: false },
+            Format::Table => Self::Table {
+                kept: Vec::new(),
+                max_rows,
+                options: Box::new(options),
+            },
+            Format::Csv => Self::Csv {
+                header_written: false,
+            },
             Format::Json => Self::Json(Box::new(json_writer())),
             Format::Ndjson => Self::Ndjson(Box::new(json_writer())),
         }
@@ -61,11 +75,17 @@ impl Output {
     /// What to write after the last batch.
     pub(crate) fn finish(self, schema: &SchemaRef) -> Result<Vec<u8>> {
         match self {
-            Self::Table { kept, max_rows, options } => table(schema, &kept, max_rows, &options),
-            Self::Csv { header_written: true } => Ok(Vec::new()),
-            Self::Csv { header_written: false } => {
-                csv_text(&RecordBatch::new_empty(Arc::clone(schema)), true)
-            }
+            Self::Table {
+                kept,
+                max_rows,
+                options,
+            } => table(schema, &kept, max_rows, &options),
+            Self::Csv {
+                header_written: true,
+            } => Ok(Vec::new()),
+            Self::Csv {
+                header_written: false,
+            } => csv_text(&RecordBatch::new_empty(Arc::clone(schema)), true),
             Self::Json(mut writer) => {
                 writer.finish()?;
                 let mut text = writer.into_inner();
@@ -82,10 +102,15 @@ impl Output {
 
 /// NULLs are written out, so that every object has every key.
 fn json_writer<F: JsonFormat>() -> Writer<Vec<u8>, F> {
-    WriterBuilder::new().with_explicit_nulls(true).build(Vec::new())
+    WriterBuilder::new()
+        .with_explicit_nulls(true)
+        .build(Vec::new())
 }
 
-fn write_json<F: JsonFormat>(writer: &mut Writer<Vec<u8>, F>, batch: &RecordBatch) -> Result<Vec<u8>> {
+fn write_json<F: JsonFormat>(
+    writer: &mut Writer<Vec<u8>, F>,
+    batch: &RecordBatch,
+) -> Result<Vec<u8>> {
     writer.write(batch)?;
     Ok(std::mem::take(writer.get_mut()))
 }
@@ -93,7 +118,9 @@ fn write_json<F: JsonFormat>(writer: &mut Writer<Vec<u8>, F>, batch: &RecordBatc
 fn csv_text(batch: &RecordBatch, header: bool) -> Result<Vec<u8>> {
     let flat = flatten(batch)?;
     let mut text = Vec::new();
-    let mut writer = csv::WriterBuilder::new().with_header(header).build(&mut text);
+    let mut writer = csv::WriterBuilder::new()
+        .with_header(header)
+        .build(&mut text);
     writer.write(&flat)?;
     drop(writer);
     Ok(text)
@@ -116,7 +143,10 @@ fn flatten(batch: &RecordBatch) -> Result<RecordBatch> {
         .collect::<Result<Vec<_>>>()?
         .into_iter()
         .unzip();
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    Ok(RecordBatch::try_new(
+        Arc::new(Schema::new(fields)),
+        columns,
+    )?)
 }
 
 fn json_texts(column: &ArrayRef) -> Result<ArrayRef> {

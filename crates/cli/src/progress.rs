@@ -36,7 +36,10 @@ impl FitProgress {
     /// `wanted` is false for `--quiet`.
     pub(crate) fn new(wanted: bool) -> Self {
         let visible = wanted && std::io::stderr().is_terminal();
-        Self { visible, state: Mutex::default() }
+        Self {
+            visible,
+            state: Mutex::default(),
+        }
     }
 
     /// Runs `write` while the bar is off the screen.
@@ -94,8 +97,17 @@ impl FitReporter for FitProgress {
         }
         let fit = state.fits.len() + 1;
         let bar = state.bar.get_or_insert_with(new_bar);
-        bar.set_position(STEPS.saturating_mul(done).checked_div(total).unwrap_or(STEPS));
-        bar.set_message(if fit > 1 { format!("{phase} of fit {}", grouped(fit)) } else { phase.to_string() });
+        bar.set_position(
+            STEPS
+                .saturating_mul(done)
+                .checked_div(total)
+                .unwrap_or(STEPS),
+        );
+        bar.set_message(if fit > 1 {
+            format!("{phase} of fit {}", grouped(fit))
+        } else {
+            phase.to_string()
+        });
     }
 
     fn finished(&self, diagnostics: &Diagnostics) {
@@ -130,21 +142,36 @@ pub(crate) fn bridge_note(fits: &[Diagnostics]) -> Option<String> {
     let which = if fits.len() == 1 {
         String::new()
     } else {
-        format!(" in {} of {}", grouped(bridged.len()), counted(fits.len(), "fit"))
+        format!(
+            " in {} of {}",
+            grouped(bridged.len()),
+            counted(fits.len(), "fit")
+        )
     };
     Some(format!(
         "{} of rows had all neighbours among themselves{which}: {} to join them to the rest, or each \
          would have taken up a dimension of the embedding",
         counted(groups, "closed group"),
-        if edges == 1 { "1 neighbour was replaced".to_owned() } else { format!("{} neighbours were replaced", grouped(edges)) }
+        if edges == 1 {
+            "1 neighbour was replaced".to_owned()
+        } else {
+            format!("{} neighbours were replaced", grouped(edges))
+        }
     ))
 }
 
 /// One line a fit.
 pub(crate) fn diagnostics_lines(fits: &[Diagnostics]) -> Vec<String> {
-    let mut lines: Vec<String> = fits.iter().take(LISTED_FITS).map(diagnostics_line).collect();
+    let mut lines: Vec<String> = fits
+        .iter()
+        .take(LISTED_FITS)
+        .map(diagnostics_line)
+        .collect();
     if fits.len() > LISTED_FITS {
-        lines.push(format!("lle_embed: and {} more", counted(fits.len() - LISTED_FITS, "fit")));
+        lines.push(format!(
+            "lle_embed: and {} more",
+            counted(fits.len() - LISTED_FITS, "fit")
+        ));
     }
     lines
 }
@@ -156,7 +183,10 @@ fn diagnostics_line(fit: &Diagnostics) -> String {
         grouped(fit.distinct_rows)
     )];
     if fit.bridge_rounds > 0 {
-        parts.push(format!("{} bridged", counted(fit.closed_components, "closed component")));
+        parts.push(format!(
+            "{} bridged",
+            counted(fit.closed_components, "closed component")
+        ));
     }
     parts.push(format!("solver {}", fit.solver.name()));
     match fit.eigenvalues.as_slice() {

@@ -13,6 +13,7 @@ use crate::repl_commands::{self, Next};
 use crate::repl_helper::SqlHelper;
 use crate::runner::Runner;
 use crate::scripts::Script;
+use crate::stderr::say;
 
 const PROMPT: &str = "lakefold> ";
 
@@ -34,7 +35,9 @@ pub(crate) fn run(runtime: &Runtime, runner: &mut Runner) -> Result<(), Failure>
     }
     if !runner.quiet {
         let version = env!("CARGO_PKG_VERSION");
-        eprintln!("Lakefold {version}. End statements with ';'. \\? for help, \\q to quit.");
+        say(&format!(
+            "Lakefold {version}. End statements with ';'. \\? for help, \\q to quit."
+        ));
     }
     let result = read_and_run(runtime, runner, &mut editor);
     if let Some(path) = &history {
@@ -66,7 +69,10 @@ fn read_and_run(
                 Err(failure) => Err(failure),
             }
         } else {
-            let script = Script { source: "the input".to_owned(), text: line.to_owned() };
+            let script = Script {
+                source: "the input".to_owned(),
+                text: line.to_owned(),
+            };
             runtime.block_on(runner.run_script(&script, false))
         };
         match result {

@@ -9,6 +9,7 @@ use crate::args::Format;
 use crate::failure::Failure;
 use crate::runner::Runner;
 use crate::scripts::Script;
+use crate::stderr::say;
 
 const HELP: &str = "\
 \\d                list tables
@@ -34,31 +35,41 @@ pub(crate) enum Next {
 /// Runs a command without its backslash.
 pub(crate) fn run(runtime: &Runtime, runner: &mut Runner, command: &str) -> Result<Next, Failure> {
     let (name, argument) = match command.split_once(char::is_whitespace) {
-        Some((name, argument)) => (name, Some(argument.trim().trim_end_matches(';')).filter(|a| !a.is_empty())),
+        Some((name, argument)) => (
+            name,
+            Some(argument.trim().trim_end_matches(';')).filter(|a| !a.is_empty()),
+        ),
         None => (command.trim_end_matches(';'), None),
     };
     match (name, argument) {
         ("q" | "quit", None) => return Ok(Next::Quit),
-        ("?" | "help", None) => eprintln!("{HELP}"),
+        ("?" | "help", None) => say(HELP),
         ("d", None) => run_sql(runtime, runner, "SHOW TABLES")?,
         ("d", Some(table)) => run_sql(runtime, runner, &format!("DESCRIBE {}", quoted(table)))?,
         ("h", None) => list_functions(runner),
         ("h", Some(function)) => describe_function(runner, function)?,
         ("i", Some(path)) => run_file(runtime, runner, path)?,
-        ("format", None) => eprintln!("{}", runner.format),
+        ("format", None) => say(&format!("{}", runner.format)),
         ("format", Some(format)) => {
             runner.format = Format::from_str(format, true).map_err(Failure::Failed)?;
         }
-        ("rows", None) => eprintln!("{}", runner.max_rows),
+        ("rows", None) => say(&format!("{}", runner.max_rows)),
         ("rows", Some(rows)) => runner.max_rows = rows.parse().map_err(Failure::Failed)?,
         ("quiet", None) => runner.quiet = !runner.quiet,
-        _ => return Err(Failure::Failed(format!("no command '\\{command}': \\? lists them"))),
+        _ => {
+            return Err(Failure::Failed(format!(
+                "no command '\\{command}': \\? lists them"
+            )));
+        }
     }
     Ok(Next::Continue)
 }
 
 fn run_sql(runtime: &Runtime, runner: &Runner, sql: &str) -> Result<(), Failure> {
-    let script = Script { source: sql.to_owned(), text: sql.to_owned() };
+    let script = Script {
+        source: sql.to_owned(),
+        text: sql.to_owned(),
+    };
     runtime.block_on(runner.run_script(&script, false))
 }
 
@@ -66,45 +77,76 @@ fn run_file(runtime: &Runtime, runner: &Runner, path: &str) -> Result<(), Failur
     let path = path.trim_matches('\'');
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::Failed(format!("cannot read '{path}': {error}")))?;
-    let script = Script { source: path.to_owned(), text };
+    let script = Script {
+        source: path.to_owned(),
+        text,
+    };
     runtime.block_on(runner.run_script(&script, true))
 }
 
 /// Paths need quotes in SQL; people forget them after `\d`.
 fn quoted(name: &str) -> String {
     let is_path = name.contains(['/', '*']) || std::path::Path::new(name).exists();
-    if is_path && !name.starts_with(['\'', '"']) { format!("'{name}'") } else { name.to_owned() }
+    if is_path && !name.starts_with(['\'', '"']) {
+        format!("'{name}'")
+    } else {
+        name.to_owned()
+    }
 }
 
 fn list_functions(runner: &Runner) {
     for name in WINDOW_FUNCTION_NAMES {
         let summary = documentation(runner, name)
-            .and_then(|doc| doc.description.split_inclusive('.').next().map(str::to_owned))
+            .and_then(|doc| {
+                doc.description
+                    .split_inclusive('.')
+                    .next()
+                    .map(str::to_owned)
+            })
             .unwrap_or_default();
-        eprintln!("{name:<18}{}", summary.trim());
+        say(&format!("{name:<18}{}", summary.trim()));
     }
-    eprintln!("\\h NAME describes one; SHOW FUNCTIONS; lists DataFusion's as well");
+    say("\\h NAME describes one; SHOW FUNCTIONS; lists DataFusion's as well");
 }
 
 fn describe_function(runner: &Runner, name: &str) -> Result<(), Failure> {
     let name = name.trim_end_matches("()").to_lowercase();
     let Some(doc) = documentation(runner, &name) else {
-        return Err(Failure::Failed(format!("no function '{name}' with a description: SHOW FUNCTIONS; lists all")));
+        return Err(Failure::Failed(format!(
+            "no function '{name}' with a description: SHOW FUNCTIONS; lists all"
+        )));
     };
-    eprintln!("{}\n\n{}", doc.syntax_example, doc.description.trim());
+    say(&format!(
+        "{}\n\n{}",
+        doc.syntax_example,
+        doc.description.trim()
+    ));
     for (argument, description) in doc.arguments.iter().flatten() {
-        eprintln!("\n  {argument}: {description}");
+        say(&format!("\n  {argument}: {description}"));
     }
     if let Some(example) = &doc.sql_example {
-        eprintln!("\n{}", example.trim());
+        say(&format!("\n{}", example.trim()));
     }
     Ok(())
 }
 
 fn documentation(runner: &Runner, name: &str) -> Option<Documentation> {
     let state = runner.session.state();
-    let window = state.window_functions().get(name).and_then(|f| f.documentation().cloned());
-    let scalar = || state.scalar_functions().get(name).and_then(|f| f.documentation().cloned());
-    let aggregate = || state.aggregate_functions().get(name).and_then(|f| f.documentation().cloned());
+    let window = state
+        .window_functions()
+        .get(name)
+        .and_then(|f| f.documentation().cloned());
+    let scalar = || {
+        state
+            .scalar_functions()
+            .get(name)
+            .and_then(|f| f.documentation().cloned())
+    };
+    let aggregate = || {
+        state
+            .aggregate_functions()
+            .get(name)
+            .and_then(|f| f.documentation().cloned())
+    };
     window.or_else(scalar).or_else(aggregate)
 }

@@ -22,7 +22,10 @@ impl SqlHelper {
         let colours = std::env::var_os("NO_COLOR")
             .is_none()
             .then(|| SyntaxHighlighter::new(&config.options().sql_parser.dialect));
-        Self { files: FilenameCompleter::new(), colours }
+        Self {
+            files: FilenameCompleter::new(),
+            colours,
+        }
     }
 }
 
@@ -35,7 +38,12 @@ impl Hinter for SqlHelper {
 impl Completer for SqlHelper {
     type Candidate = Pair;
 
-    fn complete(&self, line: &str, position: usize, context: &Context<'_>) -> Result<(usize, Vec<Pair>)> {
+    fn complete(
+        &self,
+        line: &str,
+        position: usize,
+        context: &Context<'_>,
+    ) -> Result<(usize, Vec<Pair>)> {
         match scan(&line[..position]) {
             Scan::InText => self.files.complete(line, position, context),
             _ => Ok((position, Vec::new())),
@@ -52,7 +60,9 @@ impl Highlighter for SqlHelper {
     }
 
     fn highlight_char(&self, line: &str, position: usize, kind: CmdKind) -> bool {
-        self.colours.as_ref().is_some_and(|colours| colours.highlight_char(line, position, kind))
+        self.colours
+            .as_ref()
+            .is_some_and(|colours| colours.highlight_char(line, position, kind))
     }
 }
 
@@ -94,7 +104,11 @@ fn scan(input: &str) -> Scan {
                 after_semicolon = false;
                 // A doubled quote ends one text and begins the next: the same to us.
                 if !characters.by_ref().any(|c| c == character) {
-                    return if character == '\'' { Scan::InText } else { Scan::InOther };
+                    return if character == '\'' {
+                        Scan::InText
+                    } else {
+                        Scan::InOther
+                    };
                 }
             }
             '-' if characters.peek() == Some(&'-') => {
@@ -116,7 +130,11 @@ fn scan(input: &str) -> Scan {
             _ => after_semicolon = false,
         }
     }
-    if after_semicolon { Scan::AfterSemicolon } else { Scan::InStatement }
+    if after_semicolon {
+        Scan::AfterSemicolon
+    } else {
+        Scan::InStatement
+    }
 }
 
 #[cfg(test)]
@@ -125,10 +143,24 @@ mod tests {
 
     #[test]
     fn a_statement_ends_with_a_semicolon_outside_quotes_and_comments() {
-        for complete in ["", "\\q", "select 1;", "select ';';", "select 1; -- done", "select ';' ;  "] {
+        for complete in [
+            "",
+            "\\q",
+            "select 1;",
+            "select ';';",
+            "select 1; -- done",
+            "select ';' ;  ",
+        ] {
             assert!(is_complete(complete), "{complete}");
         }
-        for open in ["select 1", "select ';", "select \";", "select 1 -- ;", "select 1 /* ;", "select 1; select 2"] {
+        for open in [
+            "select 1",
+            "select ';",
+            "select \";",
+            "select 1 -- ;",
+            "select 1 /* ;",
+            "select 1; select 2",
+        ] {
             assert!(!is_complete(open), "{open}");
         }
     }

@@ -1,5 +1,6 @@
 //! Runs statements, one after the other.
 
+use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +17,7 @@ use crate::numbers::{counted, grouped};
 use crate::output::Output;
 use crate::progress::{FitProgress, bridge_note, diagnostics_lines};
 use crate::scripts::Script;
+use crate::stderr::say;
 
 /// Characters of a statement that an error quotes.
 const QUOTED: usize = 60;
@@ -52,25 +54,39 @@ impl Runner {
     }
 
     /// `name_source` makes errors say which script they are from.
-    pub(crate) async fn run_script(&self, script: &Script, name_source: bool) -> Result<(), Failure> {
+    pub(crate) async fn run_script(
+        &self,
+        script: &Script,
+        name_source: bool,
+    ) -> Result<(), Failure> {
         let Script { source, text } = script;
         let statements = self.session.statements(text).map_err(|error| {
-            let place = if name_source { format!("\n  in {source}") } else { String::new() };
+            let place = if name_source {
+                format!("\n  in {source}")
+            } else {
+                String::new()
+            };
             Failure::Failed(format!("{}{place}", error_message(&error)))
         })?;
         let count = statements.len();
         for (index, statement) in statements.into_iter().enumerate() {
             let place = match (count > 1, name_source) {
                 (true, _) => {
-                    format!("\n  in statement {} of {source}: {}", index + 1, quote(&statement))
+                    format!(
+                        "\n  in statement {} of {source}: {}",
+                        index + 1,
+                        quote(&statement)
+                    )
                 }
                 (false, true) => format!("\n  in {source}: {}", quote(&statement)),
                 (false, false) => String::new(),
             };
-            self.run_statement(statement).await.map_err(|failure| match failure {
-                Failure::Failed(message) => Failure::Failed(format!("{message}{place}")),
-                other => other,
-            })?;
+            self.run_statement(statement)
+                .await
+                .map_err(|failure| match failure {
+                    Failure::Failed(message) => Failure::Failed(format!("{message}{place}")),
+                    other => other,
+                })?;
         }
         Ok(())
     }
@@ -81,17 +97,21 @@ impl Runner {
             Statement::CopyTo(copy) => Some(copy.target.clone()),
             _ => None,
         };
+        let started = Cell::new(false);
         let result = tokio::select! {
-            result = self.plan_and_print(statement) => result,
+            result = self.plan_and_print(statement, &started) => result,
             _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
         };
         let fits = self.progress.take();
         if result.is_ok() {
             self.report_fits(&fits);
         } else if let Some(target) = copy_target
+            && started.get()
             && !self.quiet
         {
-            eprintln!("note: COPY is not atomic: files that it had finished in '{target}' are still there");
+            say(&format!(
+                "note: COPY is not atomic: files that it had finished in '{target}' are still there"
+            ));
         }
         result
     }
@@ -99,31 +119,47 @@ impl Runner {
     fn report_fits(&self, fits: &[lakefold::Diagnostics]) {
         if self.verbose {
             for line in diagnostics_lines(fits) {
-                eprintln!("{line}");
+                say(&line);
             }
         }
         if let Some(note) = bridge_note(fits).filter(|_| !self.quiet) {
-            eprintln!("note: {note}");
+            say(&format!("note: {note}"));
         }
     }
 
-    async fn plan_and_print(&self, statement: Statement) -> Result<(), Failure> {
+    /// Sets `started` once there is a plan to run.
+    async fn plan_and_print(
+        &self,
+        statement: Statement,
+        started: &Cell<bool>,
+    ) -> Result<(), Failure> {
         let start = Instant::now();
-        let frame = self.session.execute(statement).await.map_err(failed)?;
+        let frame = self
+            .session
+            .execute(statement)
+            .await
+            .map_err(|error| failed(&error))?;
         // Definitions and settings have no result.
         if frame.schema().fields().is_empty() {
             return Ok(());
         }
+        started.set(true);
         let rows = self.print(frame).await?;
         if !self.quiet {
             let seconds = start.elapsed().as_secs_f64();
             let shown = match (self.format, self.max_rows) {
                 (Format::Table, MaxRows::Limited(shown)) if shown < rows => {
-                    format!(" ({} shown; --max-rows or --format csv for more)", grouped(shown))
+                    format!(
+                        " ({} shown; --max-rows or --format csv for more)",
+                        grouped(shown)
+                    )
                 }
                 _ => String::new(),
             };
-            eprintln!("{} in {seconds:.2} s{shown}", counted(rows, "row"));
+            say(&format!(
+                "{} in {seconds:.2} s{shown}",
+                counted(rows, "row")
+            ));
         }
         Ok(())
     }
@@ -131,15 +167,18 @@ impl Runner {
     async fn print(&self, frame: DataFrame) -> Result<usize, Failure> {
         let options = self.session.copied_config().options().format.clone();
         let mut output = Output::new(self.format, self.max_rows, options);
-        let mut stream = frame.execute_stream().await.map_err(failed)?;
+        let mut stream = frame
+            .execute_stream()
+            .await
+            .map_err(|error| failed(&error))?;
         let schema = stream.schema();
         let mut rows = 0;
         while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(failed)?;
+            let batch = batch.map_err(|error| failed(&error))?;
             rows += batch.num_rows();
-            self.write(&output.batch(&batch).map_err(failed)?)?;
+            self.write(&output.batch(&batch).map_err(|error| failed(&error))?)?;
         }
-        self.write(&output.finish(&schema).map_err(failed)?)?;
+        self.write(&output.finish(&schema).map_err(|error| failed(&error))?)?;
         Ok(rows)
     }
 
@@ -156,8 +195,8 @@ impl Runner {
     }
 }
 
-fn failed(error: DataFusionError) -> Failure {
-    Failure::Failed(error_message(&error))
+fn failed(error: &DataFusionError) -> Failure {
+    Failure::Failed(error_message(error))
 }
 
 fn quote(statement: &Statement) -> String {

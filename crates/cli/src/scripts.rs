@@ -16,31 +16,62 @@ pub(crate) struct Script {
 
 /// What -c and -f say, in their order on the command line; without them all of stdin, unless it is
 /// a terminal: `None` then asks for the interactive shell.
-pub(crate) fn read(arguments: &SqlArgs, matches: &ArgMatches) -> Result<Option<Vec<Script>>, String> {
+pub(crate) fn read(
+    arguments: &SqlArgs,
+    matches: &ArgMatches,
+) -> Result<Option<Vec<Script>>, String> {
     let mut scripts = Vec::new();
     let several = arguments.commands.len() > 1;
     for (number, (index, text)) in indexed(matches, "commands", &arguments.commands).enumerate() {
-        let source = if several { format!("-c {}", number + 1) } else { "-c".to_owned() };
-        scripts.push((index, Script { source, text: text.clone() }));
+        let source = if several {
+            format!("-c {}", number + 1)
+        } else {
+            "-c".to_owned()
+        };
+        scripts.push((
+            index,
+            Script {
+                source,
+                text: text.clone(),
+            },
+        ));
     }
     for (index, path) in indexed(matches, "files", &arguments.files) {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| format!("cannot read '{}': {error}", path.display()))?;
-        scripts.push((index, Script { source: format!("-f {}", path.display()), text }));
+        let script = if path.as_os_str() == "-" {
+            stdin()?
+        } else {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| format!("cannot read '{}': {error}", path.display()))?;
+            Script {
+                source: format!("-f {}", path.display()),
+                text,
+            }
+        };
+        scripts.push((index, script));
     }
     if scripts.is_empty() {
-        let mut stdin = std::io::stdin();
-        if stdin.is_terminal() {
-            return Ok(None);
-        }
-        let mut text = String::new();
-        stdin
-            .read_to_string(&mut text)
-            .map_err(|error| format!("cannot read statements from stdin: {error}"))?;
-        return Ok(Some(vec![Script { source: "stdin".to_owned(), text }]));
+        let is_terminal = std::io::stdin().is_terminal();
+        return if is_terminal {
+            Ok(None)
+        } else {
+            Ok(Some(vec![stdin()?]))
+        };
     }
     scripts.sort_by_key(|(index, _)| *index);
-    Ok(Some(scripts.into_iter().map(|(_, script)| script).collect()))
+    Ok(Some(
+        scripts.into_iter().map(|(_, script)| script).collect(),
+    ))
+}
+
+fn stdin() -> Result<Script, String> {
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| format!("cannot read statements from stdin: {error}"))?;
+    Ok(Script {
+        source: "stdin".to_owned(),
+        text,
+    })
 }
 
 fn indexed<'a, T>(

@@ -39,13 +39,19 @@ fn shorten_lists(batch: &RecordBatch) -> Result<RecordBatch> {
         .iter()
         .zip(batch.columns())
         .map(|(field, column)| match list_texts(column)? {
-            Some(texts) => Ok((Arc::new(Field::new(field.name(), DataType::Utf8, true)), texts)),
+            Some(texts) => Ok((
+                Arc::new(Field::new(field.name(), DataType::Utf8, true)),
+                texts,
+            )),
             None => Ok((Arc::clone(field), Arc::clone(column))),
         })
         .collect::<Result<Vec<_>>>()?
         .into_iter()
         .unzip();
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    Ok(RecordBatch::try_new(
+        Arc::new(Schema::new(fields)),
+        columns,
+    )?)
 }
 
 fn list_texts(column: &ArrayRef) -> Result<Option<ArrayRef>> {
@@ -59,13 +65,21 @@ fn list_texts(column: &ArrayRef) -> Result<Option<ArrayRef>> {
         return Ok(None);
     }
     let lists = cast(column, &DataType::new_list(DataType::Float64, true))?;
-    let texts: StringArray = lists.as_list::<i32>().iter().map(|list| list.map(|list| list_text(&list))).collect();
+    let texts: StringArray = lists
+        .as_list::<i32>()
+        .iter()
+        .map(|list| list.map(|list| list_text(&list)))
+        .collect();
     Ok(Some(Arc::new(texts)))
 }
 
 fn list_text(list: &ArrayRef) -> String {
     let numbers = list.as_primitive::<Float64Type>();
-    let shown = if numbers.len() > WHOLE_LIST { SHOWN } else { numbers.len() };
+    let shown = if numbers.len() > WHOLE_LIST {
+        SHOWN
+    } else {
+        numbers.len()
+    };
     let mut parts: Vec<String> = numbers
         .iter()
         .take(shown)

@@ -269,7 +269,7 @@ fn log(site: &Site, diagnostics: &Diagnostics) {
         peak_reserved_bytes = diagnostics.peak_reserved_bytes,
         "lle_embed fitted"
     );
-    if diagnostics.closed_components > 1 {
+    if diagnostics.bridged_edges > 0 {
         info!(
             column = site.column,
             partition = site.partition,

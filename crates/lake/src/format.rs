@@ -18,7 +18,7 @@ const READABLE: &str = ".parquet, .csv, .tsv, .json, .ndjson, .jsonl, .arrow or 
 /// A file format and how its text is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kind {
-    /// The name under which DataFusion knows the format.
+    /// The name under which `DataFusion` knows the format.
     pub(crate) format: &'static str,
     delimiter: Option<&'static str>,
     compression: Option<&'static str>,
@@ -26,19 +26,28 @@ pub(crate) struct Kind {
 
 impl Kind {
     const fn plain(format: &'static str) -> Self {
-        Self { format, delimiter: None, compression: None }
+        Self {
+            format,
+            delimiter: None,
+            compression: None,
+        }
     }
 
     /// By extension, in any case; `None` for a file that is no data to us.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let name = path.filename()?.to_ascii_lowercase();
-        let (name, compression) = [("gz", "gzip"), ("zst", "zstd"), ("bz2", "bzip2"), ("xz", "xz")]
-            .into_iter()
-            .find_map(|(suffix, compression)| {
-                let stem = name.strip_suffix(suffix)?.strip_suffix('.')?;
-                Some((stem, Some(compression)))
-            })
-            .unwrap_or((&name, None));
+        let (name, compression) = [
+            ("gz", "gzip"),
+            ("zst", "zstd"),
+            ("bz2", "bzip2"),
+            ("xz", "xz"),
+        ]
+        .into_iter()
+        .find_map(|(suffix, compression)| {
+            let stem = name.strip_suffix(suffix)?.strip_suffix('.')?;
+            Some((stem, Some(compression)))
+        })
+        .unwrap_or((&name, None));
         let (format, delimiter) = match name.rsplit_once('.')?.1 {
             "parquet" | "parq" | "pq" => ("parquet", None),
             "csv" => ("csv", None),
@@ -50,7 +59,11 @@ impl Kind {
         };
         // The binary formats compress inside; a `.parquet.gz` is no Parquet file.
         let is_text = matches!(format, "csv" | "json");
-        (is_text || compression.is_none()).then_some(Self { format, delimiter, compression })
+        (is_text || compression.is_none()).then_some(Self {
+            format,
+            delimiter,
+            compression,
+        })
     }
 
     /// Formats whose files say what their columns are, so that each file can be checked.
@@ -61,7 +74,7 @@ impl Kind {
     /// The reader.
     ///
     /// # Errors
-    /// When this DataFusion was built without the format.
+    /// When this `DataFusion` was built without the format.
     pub(crate) fn reader(self, state: &SessionState) -> Result<Arc<dyn FileFormat>> {
         let factory = state.get_file_format_factory(self.format).ok_or_else(|| {
             not_impl_datafusion_err!("this build cannot read {} files", self.format)
@@ -81,7 +94,10 @@ impl Kind {
 ///
 /// # Errors
 /// When there is no data file, or files of several formats.
-pub(crate) fn one_kind(location: &Location, files: Vec<ObjectMeta>) -> Result<(Kind, Vec<ObjectMeta>)> {
+pub(crate) fn one_kind(
+    location: &Location,
+    files: Vec<ObjectMeta>,
+) -> Result<(Kind, Vec<ObjectMeta>)> {
     let total = files.len();
     let mut data: Vec<(Kind, ObjectMeta)> = files
         .into_iter()
@@ -102,7 +118,11 @@ pub(crate) fn one_kind(location: &Location, files: Vec<ObjectMeta>) -> Result<(K
         );
     }
     if data.len() < total {
-        tracing::debug!(location = text, skipped = total - data.len(), "skipped files that are no data");
+        tracing::debug!(
+            location = text,
+            skipped = total - data.len(),
+            "skipped files that are no data"
+        );
     }
     Ok((kind, data.drain(..).map(|(_, file)| file).collect()))
 }
@@ -120,7 +140,11 @@ pub(crate) async fn kind_of_file(
         return Ok(kind);
     }
     let head = store.get_range(&file.location, 0..file.size.min(6)).await?;
-    for (magic, format) in [(&b"PAR1"[..], "parquet"), (b"ARROW1", "arrow"), (b"Obj\x01", "avro")] {
+    for (magic, format) in [
+        (&b"PAR1"[..], "parquet"),
+        (b"ARROW1", "arrow"),
+        (b"Obj\x01", "avro"),
+    ] {
         if head.starts_with(magic) {
             return Ok(Kind::plain(format));
         }

@@ -10,9 +10,9 @@ use glob::MatchOptions;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
+use crate::Location;
 use crate::format::{self, Kind};
 use crate::natural_order::natural_cmp;
-use crate::Location;
 
 /// Directories listed at the same time.
 const CONCURRENT_LISTINGS: usize = 16;
@@ -52,7 +52,11 @@ pub async fn list_files(state: &SessionState, location: &Location) -> Result<Fil
         match store.head(location.prefix()).await {
             Ok(file) => {
                 let kind = format::kind_of_file(location, store.as_ref(), &file).await?;
-                return Ok(Files { store, files: vec![file], kind });
+                return Ok(Files {
+                    store,
+                    files: vec![file],
+                    kind,
+                });
             }
             Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(unreadable(location, error)),
@@ -83,7 +87,12 @@ async fn walk(location: &Location, store: &dyn ObjectStore) -> Result<Vec<Object
         level = Vec::new();
         for listing in listings {
             refuse_delta_lake(location, &listing.common_prefixes)?;
-            found.extend(listing.objects.into_iter().filter(|file| is_wanted(location, &file.location)));
+            found.extend(
+                listing
+                    .objects
+                    .into_iter()
+                    .filter(|file| is_wanted(location, &file.location)),
+            );
             let directories = listing.common_prefixes.into_iter();
             level.extend(directories.filter(|path| is_entered(location, path, depth)));
         }
@@ -177,7 +186,10 @@ async fn nothing_found(location: &Location, store: &dyn ObjectStore) -> DataFusi
     let there = match names.len() {
         0 => "no data files are there".to_owned(),
         1..=5 => format!("there are: {}", names.join(", ")),
-        count => format!("there are {count} others, such as {}", names[..3].join(", ")),
+        count => format!(
+            "there are {count} others, such as {}",
+            names[..3].join(", ")
+        ),
     };
     plan_datafusion_err!("no file '{text}' (looked in '{looked_in}'); {there}")
 }

@@ -33,7 +33,11 @@ impl Location {
         };
         // A file whose name has a bracket in it is meant itself.
         let is_glob = expanded.contains(GLOB_CHARACTERS) && !FsPath::new(&expanded).exists();
-        let (base, glob) = if is_glob { split_glob(&expanded) } else { (&*expanded, None) };
+        let (base, glob) = if is_glob {
+            split_glob(&expanded)
+        } else {
+            (&*expanded, None)
+        };
         let glob = glob
             .map(Pattern::new)
             .transpose()
@@ -45,7 +49,11 @@ impl Location {
             local_url(base).ok_or_else(|| invalid(&"the working directory is not known"))?
         };
         let base = ListingTableUrl::try_new(url, None).map_err(|error| invalid(&error))?;
-        Ok(Self { text: text.to_owned(), base, glob })
+        Ok(Self {
+            text: text.to_owned(),
+            base,
+            glob,
+        })
     }
 
     /// As the user wrote it.
@@ -99,7 +107,7 @@ pub fn expand_home(path: &str) -> String {
     }
 }
 
-/// The URL of a path on this machine; a directory's ends with a slash. DataFusion's own conversion
+/// The URL of a path on this machine; a directory's ends with a slash. `DataFusion`'s own conversion
 /// would take a bracket in a file's name for a glob.
 fn local_url(path: &str) -> Option<Url> {
     let absolute = std::path::absolute(path).ok()?;
@@ -127,7 +135,15 @@ mod tests {
 
     #[test]
     fn words_are_tables_and_the_rest_are_paths() {
-        for path in ["a/b", "a.parquet", "out/", "*", "~", "s3://bucket/x", "part-?"] {
+        for path in [
+            "a/b",
+            "a.parquet",
+            "out/",
+            "*",
+            "~",
+            "s3://bucket/x",
+            "part-?",
+        ] {
             assert!(looks_like_path(path), "{path}");
         }
         for table in ["packages", "Packages", "my table", "out"] {
@@ -137,7 +153,10 @@ mod tests {
 
     #[test]
     fn globs_are_split_at_the_first_wildcard() {
-        assert_eq!(split_glob("a/b*/c/*.parquet"), ("a/", Some("b*/c/*.parquet")));
+        assert_eq!(
+            split_glob("a/b*/c/*.parquet"),
+            ("a/", Some("b*/c/*.parquet"))
+        );
         assert_eq!(split_glob("*.parquet"), ("", Some("*.parquet")));
         assert_eq!(split_glob("a/b"), ("a/b", None));
 

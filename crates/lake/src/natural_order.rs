@@ -22,7 +22,10 @@ fn by_runs(mut a: &[u8], mut b: &[u8]) -> Ordering {
             let (number_b, rest_b) = split_number(b);
             (a, b) = (rest_a, rest_b);
             // Without leading zeros the longer number is the larger one, whatever its size.
-            number_a.len().cmp(&number_b.len()).then_with(|| number_a.cmp(number_b))
+            number_a
+                .len()
+                .cmp(&number_b.len())
+                .then_with(|| number_a.cmp(number_b))
         } else {
             (a, b) = (&a[1..], &b[1..]);
             first_a.cmp(&first_b)

@@ -73,7 +73,11 @@ fn decode(value: &str) -> String {
 }
 
 fn listed(columns: &[String]) -> String {
-    if columns.is_empty() { "none".to_owned() } else { columns.join(", ") }
+    if columns.is_empty() {
+        "none".to_owned()
+    } else {
+        columns.join(", ")
+    }
 }
 
 #[cfg(test)]

@@ -26,14 +26,25 @@ pub(crate) async fn infer_schema(
 ) -> Result<SchemaRef> {
     if !files.kind.has_schema() {
         // Types are guessed from the text of all files together.
-        let not_empty: Vec<_> = files.files.iter().filter(|file| file.size > 0).cloned().collect();
+        let not_empty: Vec<_> = files
+            .files
+            .iter()
+            .filter(|file| file.size > 0)
+            .cloned()
+            .collect();
         let schema = reader.infer_schema(state, &files.store, &not_empty).await;
         return schema.map_err(|error| error.context(format!("cannot read '{}'", location.text())));
     }
-    let concurrent = state.config_options().execution.meta_fetch_concurrency.get();
+    let concurrent = state
+        .config_options()
+        .execution
+        .meta_fetch_concurrency
+        .get();
     let schemas: Vec<SchemaRef> = futures::stream::iter(&files.files)
         .map(|file| async move {
-            let schema = reader.infer_schema(state, &files.store, std::slice::from_ref(file)).await;
+            let schema = reader
+                .infer_schema(state, &files.store, std::slice::from_ref(file))
+                .await;
             schema.map_err(|error| damaged(location, files.kind.format, file, error))
         })
         .boxed()
@@ -80,7 +91,10 @@ fn merge(location: &Location, files: &[ObjectMeta], schemas: &[SchemaRef]) -> Re
         }
     }
     for field in &mut fields {
-        if schemas.iter().any(|schema| schema.field_with_name(field.name()).is_err()) {
+        if schemas
+            .iter()
+            .any(|schema| schema.field_with_name(field.name()).is_err())
+        {
             field.set_nullable(true);
         }
     }
@@ -110,7 +124,9 @@ fn innermost(error: &DataFusionError) -> String {
     match error {
         DataFusionError::ParquetError(error) => error.to_string(),
         DataFusionError::ArrowError(error, _) => error.to_string(),
-        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => innermost(inner),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+            innermost(inner)
+        }
         DataFusionError::External(inner) => inner.to_string(),
         other => other.strip_backtrace(),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{ScalarValue, Statistics, plan_datafusion_err};
+use datafusion::common::{ScalarValue, Statistics, plan_datafusion_err, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::listing::PartitionedFile;
@@ -15,6 +15,7 @@ use datafusion::datasource::physical_plan::{
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::{StreamExt, TryStreamExt};
@@ -53,23 +54,41 @@ impl FilesTable {
             .columns
             .iter()
             .filter(|name| file_schema.field_with_name(name).is_err())
-            .map(|name| Arc::new(Field::new(name, wrap_partition_type_in_dict(DataType::Utf8), true)))
+            .map(|name| {
+                Arc::new(Field::new(
+                    name,
+                    wrap_partition_type_in_dict(DataType::Utf8),
+                    true,
+                ))
+            })
             .collect();
         let columns = TableSchema::builder(file_schema)
             .with_table_partition_cols(partition_fields)
             .build();
-        Ok(Self { location: location.clone(), reader, columns })
+        Ok(Self {
+            location: location.clone(),
+            reader,
+            columns,
+        })
     }
 
     /// The files as the scan wants them, with statistics where the session collects them.
-    async fn partitioned_files(&self, state: &SessionState, files: Files) -> Result<Vec<PartitionedFile>> {
+    async fn partitioned_files(
+        &self,
+        state: &SessionState,
+        files: Files,
+    ) -> Result<Vec<PartitionedFile>> {
         let Partitions { columns, values } = read_partitions(&self.location, &files.files)?;
         let kept: Vec<bool> = columns
             .iter()
             .map(|name| self.columns.file_schema().field_with_name(name).is_err())
             .collect();
         let collect_statistics = state.config().collect_statistics();
-        let concurrent = state.config_options().execution.meta_fetch_concurrency.get();
+        let concurrent = state
+            .config_options()
+            .execution
+            .meta_fetch_concurrency
+            .get();
         let (store, kept) = (&files.store, &kept);
         futures::stream::iter(files.files.into_iter().zip(values))
             .map(|(meta, values)| async move {
@@ -102,8 +121,10 @@ impl FilesTable {
     }
 
     fn total_statistics(&self, files: &[PartitionedFile]) -> Result<Statistics> {
-        let each: Option<Vec<&Statistics>> =
-            files.iter().map(|file| file.statistics.as_deref()).collect();
+        let each: Option<Vec<&Statistics>> = files
+            .iter()
+            .map(|file| file.statistics.as_deref())
+            .collect();
         match each {
             Some(each) => Statistics::try_merge_iter(each, self.columns.table_schema()),
             None => Ok(Statistics::new_unknown(self.columns.table_schema())),
@@ -150,6 +171,16 @@ impl TableProvider for FilesTable {
             .with_limit(limit)
             .build();
         self.reader.create_physical_plan(state, scan).await
+    }
+
+    async fn insert_into(
+        &self,
+        _session: &dyn Session,
+        _input: Arc<dyn ExecutionPlan>,
+        _operation: InsertOp,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let text = self.location.text();
+        plan_err!("INSERT INTO '{text}' is not supported: add files with COPY (SELECT …) TO '…/'")
     }
 
     fn supports_filters_pushdown(

@@ -1,4 +1,4 @@
-//! Lakefold's functions in a DataFusion session of one's own.
+//! Lakefold's functions in a `DataFusion` session of one's own.
 //!
 //! Run with `cargo run -p lakefold --example own_session`. Here OVER is needed, as for any window
 //! function: only `lakefold::Session` understands `lle_embed` without it.

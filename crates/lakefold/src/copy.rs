@@ -6,7 +6,7 @@ use datafusion::sql::parser::CopyToStatement;
 use futures::StreamExt;
 
 /// COPY names its files anew each time and deletes nothing, so writing twice into one directory
-/// leaves the rows in it twice. That is DataFusion's contract and is kept, but not silently.
+/// leaves the rows in it twice. That is `DataFusion`'s contract and is kept, but not silently.
 pub(crate) async fn warn_of_existing_files(context: &SessionContext, copy: &CopyToStatement) {
     let Ok(target) = ListingTableUrl::parse(&copy.target) else {
         return;
@@ -17,7 +17,9 @@ pub(crate) async fn warn_of_existing_files(context: &SessionContext, copy: &Copy
     if !copy.target.ends_with('/') {
         return;
     }
-    let existing = store.list(Some(target.prefix())).filter(|file| std::future::ready(file.is_ok()));
+    let existing = store
+        .list(Some(target.prefix()))
+        .filter(|file| std::future::ready(file.is_ok()));
     let existing = existing.count().await;
     if existing > 0 {
         tracing::warn!(

@@ -55,7 +55,7 @@ pub fn error_message(error: &DataFusionError) -> String {
     }
 }
 
-/// DataFusion's planner turns some errors into text on the way, prefixes and all.
+/// `DataFusion`'s planner turns some errors into text on the way, prefixes and all.
 fn unlayered(text: &str) -> String {
     const PREFIXES: [&str; 6] = [
         "Error during planning: ",
@@ -69,10 +69,14 @@ fn unlayered(text: &str) -> String {
     const BEFORE: &str = "user-defined coercion failed with: ";
     const AFTER: &str = " No function matches the given name and argument types";
     let text = match text.split_once(BEFORE) {
-        Some((_, own)) => own.split_once(AFTER).map_or(own, |(own, _)| own.trim_end_matches('.')),
+        Some((_, own)) => own
+            .split_once(AFTER)
+            .map_or(own, |(own, _)| own.trim_end_matches('.')),
         None => text,
     };
-    PREFIXES.iter().fold(text.to_owned(), |text, prefix| text.replace(prefix, ""))
+    PREFIXES
+        .iter()
+        .fold(text.to_owned(), |text, prefix| text.replace(prefix, ""))
 }
 
 fn arrow_message(error: &ArrowError) -> String {
@@ -80,6 +84,8 @@ fn arrow_message(error: &ArrowError) -> String {
         ArrowError::ExternalError(error) => boxed_message(error.as_ref()),
         ArrowError::IoError(_, error) => error.to_string(),
         ArrowError::CastError(text)
+        | ArrowError::CsvError(text)
+        | ArrowError::JsonError(text)
         | ArrowError::ComputeError(text)
         | ArrowError::InvalidArgumentError(text) => text.clone(),
         other => other.to_string(),
@@ -119,7 +125,10 @@ mod tests {
         let parquet = ParquetError::External(Box::new(arrow));
         let shared = DataFusionError::Shared(Arc::new(DataFusionError::from(parquet)));
         let wrapped = shared.context("while writing 'out/'");
-        assert_eq!(error_message(&wrapped), "while writing 'out/': no table 'x'");
+        assert_eq!(
+            error_message(&wrapped),
+            "while writing 'out/': no table 'x'"
+        );
     }
 
     #[test]
@@ -135,6 +144,9 @@ mod tests {
     fn syntax_errors_say_so() {
         let error = ParserError::ParserError("Expected: end of statement".to_owned());
         let error = DataFusionError::SQL(Box::new(error), None);
-        assert_eq!(error_message(&error), "syntax error: Expected: end of statement");
+        assert_eq!(
+            error_message(&error),
+            "syntax error: Expected: end of statement"
+        );
     }
 }

@@ -11,10 +11,13 @@ pub fn default_memory_limit() -> Option<usize> {
 /// is less; `None` on systems without `/proc`.
 pub fn physical_memory() -> Option<usize> {
     let machine = read("/proc/meminfo").and_then(|text| mem_total(&text));
-    let container = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-        .into_iter()
-        .filter_map(read)
-        .find_map(|text| text.trim().parse().ok());
+    let container = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ]
+    .into_iter()
+    .filter_map(read)
+    .find_map(|text| text.trim().parse().ok());
     // Without a limit, version 1 of control groups reports a number near 2⁶³ and version 2 "max".
     machine.into_iter().chain(container).min()
 }
@@ -24,7 +27,9 @@ fn read(path: &str) -> Option<String> {
 }
 
 fn mem_total(meminfo: &str) -> Option<usize> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }

@@ -1,19 +1,22 @@
 //! What Lakefold's own session adds to SQL, as a pass over the syntax tree.
 //!
 //! 1. A window function of Lakefold's without OVER gets `OVER ()`.
-//! 2. A named argument skipped between others becomes NULL, which means its default: DataFusion
+//! 2. A named argument skipped between others becomes NULL, which means its default: `DataFusion`
 //!    itself wants every argument up to the last one given.
-//! 3. A select item with such a call and without an alias is named by its text, where DataFusion
+//! 3. A `COPY` to a name without an extension writes a directory of Parquet files.
+//! 4. A select item with such a call and without an alias is named by its text, where `DataFusion`
 //!    would name it by its internals, window frame included.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
+use datafusion::common::plan_datafusion_err;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArguments, Ident,
-    ObjectNamePart, Select, SelectItem, Value, VisitMut, VisitorMut, WindowSpec, WindowType,
-    visit_expressions,
+    ObjectNamePart, Query, Select, SelectItem, Value, Visit, VisitMut, Visitor, VisitorMut,
+    WindowSpec, WindowType,
 };
 use lakefold_lake::expand_home;
 
@@ -30,29 +33,39 @@ pub(crate) struct KnownFunction {
 }
 
 /// Rewrites a statement and whatever it contains.
-pub(crate) fn rewrite(statement: &mut Statement, functions: &FunctionNames) {
+///
+/// # Errors
+/// For a call of a window function where SQL has no rows to give it, as in WHERE.
+pub(crate) fn rewrite(statement: &mut Statement, functions: &FunctionNames) -> Result<()> {
     let mut pass = Pass { functions };
-    match statement {
-        Statement::Statement(inner) => {
-            let _ = inner.visit(&mut pass);
-        }
+    let flow = match statement {
+        Statement::Statement(inner) => inner.visit(&mut pass),
         Statement::CopyTo(copy) => {
-            if let CopyToSource::Query(query) = &mut copy.source {
-                let _ = query.visit(&mut pass);
-            }
             copy.target = expand_home(&copy.target);
-            // A directory without a format is a lake directory.
-            if copy.stored_as.is_none() && copy.target.ends_with('/') {
+            let name = copy.target.rsplit('/').next().unwrap_or_default();
+            if copy.stored_as.is_none() && !name.contains('.') {
                 copy.stored_as = Some("PARQUET".to_owned());
+                if !name.is_empty() {
+                    copy.target.push('/');
+                }
+            }
+            match &mut copy.source {
+                CopyToSource::Query(query) => query.visit(&mut pass),
+                CopyToSource::Relation(_) => ControlFlow::Continue(()),
             }
         }
-        Statement::Explain(explain) => rewrite(&mut explain.statement, functions),
+        Statement::Explain(explain) => return rewrite(&mut explain.statement, functions),
         Statement::CreateExternalTable(table) => {
             for location in &mut table.locations {
                 *location = expand_home(location);
             }
+            ControlFlow::Continue(())
         }
-        Statement::Reset(_) => {}
+        Statement::Reset(_) => ControlFlow::Continue(()),
+    };
+    match flow {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
     }
 }
 
@@ -71,34 +84,85 @@ impl Pass<'_> {
         self.functions.get(&name.value.to_lowercase())
     }
 
-    fn has_window_call(&self, expr: &Expr) -> bool {
-        let found = visit_expressions(expr, |expr| match expr {
-            Expr::Function(function) if self.find(function).is_some_and(|known| known.is_window) => {
-                ControlFlow::Break(())
-            }
-            _ => ControlFlow::Continue(()),
-        });
-        found.is_break()
+    /// The name of a window function called in an expression, subqueries aside.
+    fn window_call(&self, expr: &Expr) -> Option<String> {
+        let mut search = WindowCall {
+            pass: self,
+            depth: 0,
+        };
+        match expr.visit(&mut search) {
+            ControlFlow::Break(name) => Some(*name),
+            ControlFlow::Continue(()) => None,
+        }
+    }
+
+    /// `DataFusion` would fail much later, with a dump of its plan.
+    fn refuse(&self, expr: Option<&Expr>, clause: &str) -> ControlFlow<Box<DataFusionError>> {
+        let Some(name) = expr.and_then(|expr| self.window_call(expr)) else {
+            return ControlFlow::Continue(());
+        };
+        ControlFlow::Break(Box::new(plan_datafusion_err!(
+            "{name} cannot be used in {clause}, which is decided before there is an embedding: \
+             compute it in a subquery, SELECT … FROM (SELECT *, {name}(…) AS y FROM …) WHERE …"
+        )))
+    }
+}
+
+/// Searches one expression for a window function, but not the queries inside it.
+struct WindowCall<'a> {
+    pass: &'a Pass<'a>,
+    depth: usize,
+}
+
+impl Visitor for WindowCall<'_> {
+    type Break = Box<String>;
+
+    fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<Self::Break> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<Self::Break> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
+        if self.depth == 0
+            && let Expr::Function(function) = expr
+            && self
+                .pass
+                .find(function)
+                .is_some_and(|known| known.is_window)
+        {
+            return ControlFlow::Break(Box::new(function.name.to_string()));
+        }
+        ControlFlow::Continue(())
     }
 }
 
 impl VisitorMut for Pass<'_> {
-    type Break = ();
+    type Break = Box<DataFusionError>;
 
     // Before the select's expressions change, so that the name is what the user wrote.
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Self::Break> {
+        self.refuse(select.selection.as_ref(), "WHERE")?;
+        self.refuse(select.having.as_ref(), "HAVING")?;
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) = item
-                && self.has_window_call(expr)
+                && self.window_call(expr).is_some()
             {
                 let alias = Ident::with_quote('"', expr.to_string());
-                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+                *item = SelectItem::ExprWithAlias {
+                    expr: expr.clone(),
+                    alias,
+                };
             }
         }
         ControlFlow::Continue(())
     }
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
         if let Expr::Function(function) = expr
             && let Some(known) = self.find(function)
         {
@@ -121,7 +185,11 @@ fn fill_skipped(arguments: &mut FunctionArguments, parameters: &[String]) {
     let FunctionArguments::List(list) = arguments else {
         return;
     };
-    let positional = list.args.iter().filter(|arg| argument_name(arg).is_none()).count();
+    let positional = list
+        .args
+        .iter()
+        .filter(|arg| argument_name(arg).is_none())
+        .count();
     let given: Vec<usize> = list
         .args
         .iter()
@@ -141,8 +209,11 @@ fn fill_skipped(arguments: &mut FunctionArguments, parameters: &[String]) {
 
 fn argument_name(argument: &FunctionArg) -> Option<String> {
     let name = match argument {
-        FunctionArg::Named { name, .. } => name,
-        FunctionArg::ExprNamed { name: Expr::Identifier(name), .. } => name,
+        FunctionArg::Named { name, .. }
+        | FunctionArg::ExprNamed {
+            name: Expr::Identifier(name),
+            ..
+        } => name,
         FunctionArg::ExprNamed { .. } | FunctionArg::Unnamed(_) => return None,
     };
     Some(match name.quote_style {
@@ -163,14 +234,38 @@ mod tests {
             is_window: true,
             parameters: names.map(str::to_owned).to_vec(),
         };
-        let softmax = KnownFunction { is_window: false, parameters: Vec::new() };
+        let softmax = KnownFunction {
+            is_window: false,
+            parameters: Vec::new(),
+        };
         let functions = HashMap::from([
             ("lle_embed".to_owned(), lle_embed),
             ("softmax".to_owned(), softmax),
         ]);
         let mut statement = DFParser::parse_sql(sql).unwrap().pop_front().unwrap();
-        rewrite(&mut statement, &functions);
-        statement.to_string()
+        match rewrite(&mut statement, &functions) {
+            Ok(()) => statement.to_string(),
+            Err(error) => error.strip_backtrace(),
+        }
+    }
+
+    #[test]
+    fn where_and_having_are_refused_but_not_their_subqueries() {
+        for sql in [
+            "SELECT 1 FROM t WHERE lle_embed(e, 2)[1] > 0",
+            "SELECT g FROM t GROUP BY g HAVING lle_embed(g, 2) IS NULL",
+        ] {
+            assert!(
+                rewritten(sql).contains("lle_embed cannot be used in"),
+                "{sql}"
+            );
+        }
+        let inner = "SELECT id FROM t WHERE id IN (SELECT id FROM (SELECT id, lle_embed(e, 2) AS y FROM t))";
+        assert!(
+            rewritten(inner).contains("OVER () AS y"),
+            "{}",
+            rewritten(inner)
+        );
     }
 
     #[test]
@@ -225,7 +320,10 @@ mod tests {
         ] {
             let sql = format!("{before}{call}{after}");
             let sql = sql.replace("TO out/", "TO 'out/'");
-            assert!(rewritten(&sql).contains("lle_embed(e, 2) OVER () AS y"), "{sql}");
+            assert!(
+                rewritten(&sql).contains("lle_embed(e, 2) OVER () AS y"),
+                "{sql}"
+            );
         }
         let sql = "EXPLAIN COPY (SELECT lle_embed(e, 2) AS y FROM t) TO 'out/' STORED AS PARQUET";
         assert!(rewritten(sql).contains("OVER ()"), "{}", rewritten(sql));
@@ -242,7 +340,12 @@ mod tests {
             "SELECT lle_embed(e, Options => 'reg=1', n_components => NULL, n_neighbors => NULL) OVER () AS y FROM t"
         );
         // Nothing to fill, and a wrong name is for DataFusion to report.
-        for arguments in ["e, n_components => 2", "e, 2, n_neighbors => 9", "e, 2, k => 9", "e"] {
+        for arguments in [
+            "e, n_components => 2",
+            "e, 2, n_neighbors => 9",
+            "e, 2, k => 9",
+            "e",
+        ] {
             assert_eq!(
                 rewritten(&format!("SELECT lle_embed({arguments}) AS y FROM t")),
                 format!("SELECT lle_embed({arguments}) OVER () AS y FROM t")
@@ -256,6 +359,13 @@ mod tests {
             rewritten("COPY (SELECT 1) TO 'out/'"),
             "COPY (SELECT 1) TO out/ STORED AS PARQUET"
         );
-        assert_eq!(rewritten("COPY (SELECT 1) TO 'out.csv'"), "COPY (SELECT 1) TO out.csv");
+        assert_eq!(
+            rewritten("COPY (SELECT 1) TO 'a.b/out'"),
+            "COPY (SELECT 1) TO a.b/out/ STORED AS PARQUET"
+        );
+        assert_eq!(
+            rewritten("COPY (SELECT 1) TO 'out.csv'"),
+            "COPY (SELECT 1) TO out.csv"
+        );
     }
 }

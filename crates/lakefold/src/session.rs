@@ -1,4 +1,4 @@
-//! A DataFusion session with everything of Lakefold's on.
+//! A `DataFusion` session with everything of Lakefold's on.
 
 use std::num::NonZeroUsize;
 use std::ops::Deref;
@@ -8,7 +8,7 @@ use std::thread::available_parallelism;
 use datafusion::common::config::ConfigNonZeroUsize;
 use datafusion::common::{plan_datafusion_err, plan_err};
 use datafusion::dataframe::DataFrame;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::dialect::dialect_from_str;
 use lakefold_functions::{FitReporter, FitReporterHandle, WINDOW_FUNCTION_NAMES, register_all};
 
 use crate::copy::warn_of_existing_files;
+use crate::errors::error_message;
 use crate::memory::default_memory_limit;
 use crate::rewrite::{FunctionNames, KnownFunction, rewrite};
 
@@ -51,7 +52,11 @@ impl Default for SessionBuilder {
 impl SessionBuilder {
     /// Starts from the defaults.
     pub fn new() -> Self {
-        Self { memory_limit: default_memory_limit(), threads: None, reporter: None }
+        Self {
+            memory_limit: default_memory_limit(),
+            threads: None,
+            reporter: None,
+        }
     }
 
     /// Bytes that fits, sorts, joins and aggregates may hold together; `None` for no limit. What
@@ -62,7 +67,7 @@ impl SessionBuilder {
         self
     }
 
-    /// Partitions that a query is spread over (DataFusion's `target_partitions`), at least 1.
+    /// Partitions that a query is spread over (`DataFusion`'s `target_partitions`), at least 1.
     /// Fits run on rayon's global pool, whose size is the program's to choose.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
@@ -78,7 +83,7 @@ impl SessionBuilder {
     /// Makes the session.
     ///
     /// # Errors
-    /// When the limit or the number of threads is zero, or DataFusion refuses the settings.
+    /// When the limit or the number of threads is zero, or `DataFusion` refuses the settings.
     pub fn build(self) -> Result<Session> {
         if self.threads == Some(0) || self.memory_limit == Some(0) {
             return plan_err!("a session needs at least one thread and one byte of memory");
@@ -136,7 +141,7 @@ impl SessionBuilder {
     }
 }
 
-/// A DataFusion session in which `FROM 'path'` reads files, `lle_embed(…)` needs no OVER, skipped
+/// A `DataFusion` session in which `FROM 'path'` reads files, `lle_embed(…)` needs no OVER, skipped
 /// named arguments mean their defaults, and row order is kept. It derefs to `SessionContext`.
 ///
 /// `COPY … TO 'directory/'` writes zstd-compressed Parquet in files of
@@ -164,7 +169,7 @@ impl Deref for Session {
 }
 
 impl Session {
-    /// DataFusion's own view of the session. Its `sql` lacks what this type adds to SQL.
+    /// `DataFusion`'s own view of the session. Its `sql` lacks what this type adds to SQL.
     pub fn context(&self) -> &SessionContext {
         &self.context
     }
@@ -208,11 +213,15 @@ impl Session {
     /// # Errors
     /// For a statement that cannot be planned.
     pub async fn execute(&self, mut statement: Statement) -> Result<DataFrame> {
-        rewrite(&mut statement, &self.function_names());
+        rewrite(&mut statement, &self.function_names())?;
         if let Statement::CopyTo(copy) = &statement {
             warn_of_existing_files(&self.context, copy).await;
         }
-        let plan = self.context.state().statement_to_plan(statement).await?;
+        let state = self.context.state();
+        let plan = state
+            .statement_to_plan(statement)
+            .await
+            .map_err(explain_missing_table)?;
         self.context.execute_logical_plan(plan).await
     }
 
@@ -223,9 +232,35 @@ impl Session {
             .iter()
             .filter_map(|name| {
                 let function = state.window_functions().get(*name)?;
-                let parameters = function.signature().parameter_names.clone().unwrap_or_default();
-                Some(((*name).to_owned(), KnownFunction { is_window: true, parameters }))
+                let parameters = function
+                    .signature()
+                    .parameter_names
+                    .clone()
+                    .unwrap_or_default();
+                Some((
+                    (*name).to_owned(),
+                    KnownFunction {
+                        is_window: true,
+                        parameters,
+                    },
+                ))
             })
             .collect()
     }
+}
+
+/// People who mean a file often leave out its directory or extension.
+fn explain_missing_table(error: DataFusionError) -> DataFusionError {
+    let message = error_message(&error);
+    let name = message
+        .strip_prefix("table '")
+        .and_then(|text| text.strip_suffix("' not found"));
+    let Some(name) = name else {
+        return error;
+    };
+    let name = name.strip_prefix("datafusion.public.").unwrap_or(name);
+    plan_datafusion_err!(
+        "no table '{name}': SHOW TABLES lists those there are; a file is named by its path, such as \
+         FROM '{name}.parquet' or FROM './{name}'"
+    )
 }

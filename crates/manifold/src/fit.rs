@@ -83,12 +83,16 @@ impl Lle {
         let (rows, dimensions) = features.dim();
         let budget = Budget::new(control);
         let clock = Clock::new();
+        if rows == 0 {
+            check_rows(self, 0, 0)?;
+        }
         check_dimensions(self, rows, dimensions)?;
 
         control.progress(Phase::Deduplicate, 0, 1);
         let copies = 2 * rows * dimensions * size_of::<T>() + rows * 8;
         budget.reserve("a sorted copy of the features", copies)?;
         let distinct = DistinctRows::new(features)?;
+        budget.release(rows * dimensions * size_of::<T>());
         let points = distinct.points();
         let n = points.len();
         check_rows(self, rows, n)?;
@@ -104,13 +108,14 @@ impl Lle {
         clock.lap(Phase::Components);
         budget.release(search);
 
-        // Neighbours, weights and the transposed index of I − W.
-        budget.reserve("barycentre weights", n * k * (4 + 8 + 8))?;
+        // Neighbours, weights and the transposed index of I − W stay; the local problems are for now.
+        budget.reserve("barycentre weights", n * k * (4 + 8 + 8) + n * 16)?;
+        let scratch = rayon::current_num_threads() * k * (k + dimensions) * size_of::<f64>();
+        budget.reserve("the local problems of the weights", scratch)?;
         let weights = barycenter_weights(points, &graph, self.reg(), control)?;
         clock.lap(Phase::Weights);
-        let row_to_point = distinct.row_to_point.clone();
-        drop(distinct);
-        budget.release(2 * rows * dimensions * size_of::<T>());
+        let row_to_point = distinct.into_row_to_point();
+        budget.release(rows * dimensions * size_of::<T>() + scratch);
 
         let deviation = Deviation::new(graph, weights);
         let request = Request {
@@ -121,6 +126,9 @@ impl Lle {
             budget: &budget,
             clock: &clock,
         };
+        // Eigenvectors, their images and residuals, the scaled copy, and the result.
+        let results = (5 * n + rows) * self.n_components() * size_of::<f64>();
+        budget.reserve("the embedding", results)?;
         let pairs = solver::bottom(&deviation, &request)?;
         let embedding = scale_and_orient(&pairs.vectors);
         let embedding = Array2::from_shape_fn((rows, self.n_components()), |(row, j)| {

@@ -3,10 +3,14 @@
 //! Sums over rows run over chunks of fixed size whose results are added in order, and products use one
 //! thread a chunk: no result depends on the number of threads.
 
+use faer::diag::Diag;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
 use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
+use faer::{Accum, Mat, MatMut, MatRef, Par, Spec};
 use rayon::prelude::*;
 
+use crate::points::dot;
 use crate::{ManifoldError, Result};
 
 const CHUNK: usize = 4096;
@@ -164,7 +168,7 @@ impl Panel {
             // Twice is enough (Giraud, Langou and Rozložník 2005).
             for _ in 0..2 {
                 for i in 0..j {
-                    let overlap = chunked_dot(self.column(i), self.column(j));
+                    let overlap = dot(self.column(i), self.column(j));
                     r[(i, j)] += overlap;
                     self.subtract(j, i, overlap);
                 }
@@ -218,12 +222,8 @@ fn chunk_range(chunk: usize, rows: usize) -> (usize, usize) {
     (chunk * CHUNK, ((chunk + 1) * CHUNK).min(rows))
 }
 
-fn chunked_dot(a: &[f64], b: &[f64]) -> f64 {
-    crate::points::dot(a, b)
-}
-
 fn norm(a: &[f64]) -> f64 {
-    chunked_dot(a, a).sqrt()
+    dot(a, a).sqrt()
 }
 
 /// Steele, Lea and Flood 2014.
@@ -236,13 +236,24 @@ fn split_mix(state: u64) -> u64 {
 
 /// Eigenvalues, ascending, and eigenvectors (columns) of a small symmetric matrix.
 pub(crate) fn symmetric_eigen(matrix: &Mat<f64>) -> Result<(Vec<f64>, Mat<f64>)> {
-    let eigen =
-        matrix
-            .self_adjoint_eigen(Side::Lower)
-            .map_err(|error| ManifoldError::LinearAlgebra {
-                operation: "the eigenvalues of a small symmetric matrix",
-                detail: format!("{error:?}"),
-            })?;
-    let values = eigen.S().column_vector().iter().copied().collect();
-    Ok((values, eigen.U().to_owned()))
+    let n = matrix.nrows();
+    // faer's high-level call would split sums by the number of threads.
+    let parallel = Par::Seq;
+    let scratch =
+        self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::Yes, parallel, Spec::default());
+    let mut values = Diag::zeros(n);
+    let mut vectors = Mat::zeros(n, n);
+    self_adjoint_evd(
+        matrix.as_ref(),
+        values.as_mut(),
+        Some(vectors.as_mut()),
+        parallel,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Spec::default(),
+    )
+    .map_err(|error| ManifoldError::LinearAlgebra {
+        operation: "the eigenvalues of a small symmetric matrix",
+        detail: format!("{error:?}"),
+    })?;
+    Ok((values.column_vector().iter().copied().collect(), vectors))
 }

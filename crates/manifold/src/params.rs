@@ -9,7 +9,8 @@ pub enum Solver {
     /// The cheaper of the others by predicted time and memory.
     #[default]
     Auto,
-    /// LAPACK on the dense matrix: small n only, O(n²) memory.
+    /// LAPACK on the dense matrix: small n only, O(n²) memory. Sets OpenBLAS to one thread for the whole
+    /// process, so that results do not depend on how many it would use.
     Dense,
     /// Shift-invert Lanczos on a sparse Cholesky factor.
     Exact,
@@ -146,6 +147,14 @@ impl LleBuilder {
         }
         if self.n_neighbors == 0 {
             return invalid("n_neighbors", "0".to_owned(), "at least 1");
+        }
+        for (name, value) in [
+            ("n_components", self.n_components),
+            ("n_neighbors", self.n_neighbors),
+        ] {
+            if value > i32::MAX as usize {
+                return invalid(name, value.to_string(), "at most 2147483647");
+            }
         }
         if !self.reg.is_finite() || self.reg < 0.0 {
             return invalid("reg", self.reg.to_string(), "a finite number of at least 0");

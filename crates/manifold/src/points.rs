@@ -30,6 +30,8 @@ pub trait Feature: sealed::Sealed + Copy + Send + Sync + PartialOrd + 'static {
     fn to_f64(self) -> f64;
     /// `-0.0` becomes `0.0`, so that equal values have equal bytes.
     fn canonical(self) -> Self;
+    /// Times a power of two.
+    fn scaled(self, exponent: i32) -> Self;
     /// Largest magnitude whose squared differences, summed over any number of dimensions that fits in
     /// memory, stay finite in `f64`.
     const LARGEST: f64 = 1e140;
@@ -39,6 +41,9 @@ impl Feature for f32 {
     fn to_f64(self) -> f64 {
         f64::from(self)
     }
+    fn scaled(self, exponent: i32) -> Self {
+        self * (exponent as f32).exp2()
+    }
     fn canonical(self) -> Self {
         self + 0.0
     }
@@ -47,6 +52,9 @@ impl Feature for f32 {
 impl Feature for f64 {
     fn to_f64(self) -> f64 {
         self
+    }
+    fn scaled(self, exponent: i32) -> Self {
+        self * f64::from(exponent).exp2()
     }
     fn canonical(self) -> Self {
         self + 0.0
@@ -84,22 +92,16 @@ pub(crate) struct DistinctRows<T> {
     values: Vec<T>,
     dimensions: usize,
     /// For each row of the input the distinct row that equals it.
-    pub(crate) row_to_point: Vec<u32>,
+    row_to_point: Vec<u32>,
 }
 
 impl<T: Feature> DistinctRows<T> {
     /// Sorting by value makes every later step independent of the order in which rows arrived.
     pub(crate) fn new(features: ArrayView2<'_, T>) -> Result<Self> {
         let (rows, dimensions) = features.dim();
-        if dimensions == 0 && rows > 0 {
-            return Err(ManifoldError::InvalidParameter {
-                name: "features",
-                value: "rows without dimensions".to_owned(),
-                requirement: "at least 1 dimension a row".to_owned(),
-            });
-        }
-        check_finite(features)?;
-        let values: Vec<T> = features.iter().map(|v| v.canonical()).collect();
+        check(features)?;
+        let mut values: Vec<T> = features.iter().map(|v| v.canonical()).collect();
+        enlarge(&mut values);
         let row = |i: u32| &values[i as usize * dimensions..(i as usize + 1) * dimensions];
         let mut order: Vec<u32> = (0..rows as u32).collect();
         // All values are finite, so the partial order is total.
@@ -126,12 +128,55 @@ impl<T: Feature> DistinctRows<T> {
         })
     }
 
+    /// Lets go of the values.
+    pub(crate) fn into_row_to_point(self) -> Vec<u32> {
+        self.row_to_point
+    }
+
     pub(crate) fn points(&self) -> Points<'_, T> {
         Points::new(&self.values, self.dimensions)
     }
 }
 
-pub(crate) fn check_finite<T: Feature>(features: ArrayView2<'_, T>) -> Result<()> {
+/// Below this, squared differences of `f64` would underflow.
+const SMALL: f64 = 1e-100;
+
+/// Scales tiny values up, exactly: what is nearest, and the weights, do not depend on scale.
+pub(crate) fn enlarge<T: Feature>(values: &mut [T]) {
+    if size_of::<T>() < size_of::<f64>() {
+        return;
+    }
+    let largest = values
+        .iter()
+        .fold(0.0f64, |largest, v| largest.max(v.to_f64().abs()));
+    if largest > 0.0 && largest < SMALL {
+        // In steps that no factor overflows in.
+        let steps = if largest < SMALL * SMALL { 2 } else { 1 };
+        for _ in 0..steps {
+            values.iter_mut().for_each(|v| *v = v.scaled(400));
+        }
+    }
+}
+
+/// Rows that can be told apart by finite squared distances.
+pub(crate) fn check<T: Feature>(features: ArrayView2<'_, T>) -> Result<()> {
+    let (rows, dimensions) = features.dim();
+    let invalid = |value: String, requirement: &str| {
+        Err(ManifoldError::InvalidParameter {
+            name: "features",
+            value,
+            requirement: requirement.to_owned(),
+        })
+    };
+    if dimensions == 0 {
+        return invalid(
+            "rows without dimensions".to_owned(),
+            "lists of at least 1 dimension",
+        );
+    }
+    if rows >= u32::MAX as usize {
+        return invalid(format!("{rows} rows"), "fewer than 4294967295 rows");
+    }
     for ((row, dimension), value) in features.indexed_iter() {
         let value = value.to_f64();
         if !value.is_finite() {

@@ -10,7 +10,13 @@ const DIGITS: &str = "(SELECT * FROM 'sample_data/digits.parquet' LIMIT 400)";
 
 #[test]
 fn a_bare_call_is_over_all_rows_and_named_by_its_text() {
-    let text = stdout(&["-q", "--format", "csv", "-c", &format!("SELECT id, lle_embed(pixels,2) FROM {DIGITS}")]);
+    let text = stdout(&[
+        "-q",
+        "--format",
+        "csv",
+        "-c",
+        &format!("SELECT id, lle_embed(pixels,2) FROM {DIGITS}"),
+    ]);
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("id,\"lle_embed(pixels, 2)\""));
     assert_eq!(lines.count(), 400);
@@ -25,15 +31,31 @@ fn rows_stay_in_order_whatever_the_threads() {
     let one = stdout(&["-q", "--format", "csv", "--threads", "1", "-c", &statement]);
     let four = stdout(&["-q", "--format", "csv", "--threads", "4", "-c", &statement]);
     assert!(one == four, "the bytes differ");
-    let ids: Vec<_> = one.lines().skip(1).map(|line| line.split(',').next().unwrap().to_owned()).collect();
-    let plain = stdout(&["-q", "--format", "csv", "-c", &format!("SELECT id FROM {DIGITS}")]);
+    let ids: Vec<_> = one
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').next().unwrap().to_owned())
+        .collect();
+    let plain = stdout(&[
+        "-q",
+        "--format",
+        "csv",
+        "-c",
+        &format!("SELECT id FROM {DIGITS}"),
+    ]);
     assert!(ids.iter().map(String::as_str).eq(plain.lines().skip(1)));
 }
 
 #[test]
 fn skipped_named_arguments_are_defaults() {
     let call = |arguments: &str| {
-        stdout(&["-q", "--format", "csv", "-c", &format!("SELECT lle_embed(pixels, {arguments}) AS y FROM {DIGITS}")])
+        stdout(&[
+            "-q",
+            "--format",
+            "csv",
+            "-c",
+            &format!("SELECT lle_embed(pixels, {arguments}) AS y FROM {DIGITS}"),
+        ])
     };
     let skipped = call("n_components => 2, options => 'reg=0.1'");
     assert_eq!(skipped, call("2, 12, 'reg=0.1'"));
@@ -46,7 +68,10 @@ fn diagnostics_are_for_those_who_ask() {
     let plain = stderr(&sql(&["--format", "csv", "-c", &statement]));
     assert!(!plain.contains("solver"), "{plain}");
     let verbose = stderr(&sql(&["-v", "--format", "csv", "-c", &statement]));
-    assert!(verbose.contains("lle_embed: 400 rows (400 distinct)") && verbose.contains("solver"), "{verbose}");
+    assert!(
+        verbose.contains("lle_embed: 400 rows (400 distinct)") && verbose.contains("solver"),
+        "{verbose}"
+    );
 }
 
 #[test]
@@ -55,15 +80,24 @@ fn bridged_groups_are_news() {
     let statement = "SELECT lle_embed(make_array(sin(value * 1.7) + 1000.0 * (value % 2), cos(value * value * 0.3)), 1, 5)
         FROM generate_series(1, 100)";
     let text = stderr(&sql(&["--format", "csv", "-c", statement]));
-    assert!(text.contains("note: 2 closed groups of rows had all neighbours among themselves"), "{text}");
-    assert_eq!(stderr(&sql(&["-q", "--format", "csv", "-c", statement])), "");
+    assert!(
+        text.contains("note: 2 closed groups of rows had all neighbours among themselves"),
+        "{text}"
+    );
+    assert_eq!(
+        stderr(&sql(&["-q", "--format", "csv", "-c", statement])),
+        ""
+    );
 }
 
 #[test]
 fn too_little_memory_is_a_clear_error() {
     let statement = "SELECT lle_embed(embedding, 2) FROM 'sample_data/debian_packages.parquet'";
     let text = failure(&["-q", "--memory-limit", "2m", "-c", statement]);
-    assert!(text.starts_with("error: ") && text.contains("memory"), "{text}");
+    assert!(
+        text.starts_with("error: ") && text.contains("memory"),
+        "{text}"
+    );
     assert!(text.contains("MiB") || text.contains("MB"), "{text}");
 }
 
@@ -76,8 +110,13 @@ fn the_main_job() {
          FROM (SELECT * FROM 'sample_data/debian_packages.parquet' LIMIT 1000)) TO '{target}' STORED AS PARQUET"
     );
     stdout(&["-c", &copy]);
-    let check = format!("SELECT count(*) AS n, count(DISTINCT package) > 990 AS p, min(array_length(embedding)) AS d FROM '{target}'");
-    assert_eq!(stdout(&["--format", "csv", "-c", &check]), "n,p,d\n1000,true,2\n");
+    let check = format!(
+        "SELECT count(*) AS n, count(DISTINCT package) > 990 AS p, min(array_length(embedding)) AS d FROM '{target}'"
+    );
+    assert_eq!(
+        stdout(&["--format", "csv", "-c", &check]),
+        "n,p,d\n1000,true,2\n"
+    );
 }
 
 #[test]
@@ -94,7 +133,13 @@ fn an_interrupt_stops_a_long_fit() {
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(child.try_wait().unwrap(), None, "the fit was over too soon");
     let id = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
     let start = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -106,9 +151,18 @@ fn an_interrupt_stops_a_long_fit() {
         }
         std::thread::sleep(Duration::from_millis(50));
     };
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        start.elapsed()
+    );
     let mut text = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
     assert_eq!(status.code(), Some(130), "{text}");
     assert_eq!(text, "interrupted\n");
 }

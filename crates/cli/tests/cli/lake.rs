@@ -11,18 +11,28 @@ fn csv(statement: &str) -> String {
 /// Data files, in the order in which they are read.
 fn files(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap();
-    let mut names: Vec<_> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort_by_key(|name| (name.len(), name.clone()));
     names
 }
 
 #[test]
 fn sample_data_is_read_by_path() {
-    assert_eq!(csv("SELECT count(*) AS n FROM 'sample_data/digits.parquet'"), "n\n1797\n");
-    assert_eq!(csv("SELECT count(*) AS n FROM './sample_data/../sample_data/digi*.parquet'"), "n\n1797\n");
+    assert_eq!(
+        csv("SELECT count(*) AS n FROM 'sample_data/digits.parquet'"),
+        "n\n1797\n"
+    );
+    assert_eq!(
+        csv("SELECT count(*) AS n FROM './sample_data/../sample_data/digi*.parquet'"),
+        "n\n1797\n"
+    );
     let mixed = failure(&["-q", "-c", "SELECT * FROM 'sample_data/*.parquet'"]);
-    assert!(mixed.contains("column '") || mixed.contains("shares no column"), "{mixed}");
+    assert!(
+        mixed.contains("column '") || mixed.contains("shares no column"),
+        "{mixed}"
+    );
 }
 
 #[test]
@@ -30,7 +40,14 @@ fn copy_writes_chunks_that_read_back_in_order() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("out");
     let target = format!("{}/", out.display());
-    let output = sql(&["--format", "csv", "-c", &format!("COPY (SELECT value, value % 7 AS b FROM generate_series(1, 2500000)) TO '{target}'")]);
+    let output = sql(&[
+        "--format",
+        "csv",
+        "-c",
+        &format!(
+            "COPY (SELECT value, value % 7 AS b FROM generate_series(1, 2500000)) TO '{target}'"
+        ),
+    ]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "count\n2500000\n");
     let chunks = files(&out);
@@ -38,12 +55,21 @@ fn copy_writes_chunks_that_read_back_in_order() {
     let path = |chunk: &str| format!("{target}{chunk}");
     // Cut between batches, so up to a batch more than a million.
     let first: usize = csv(&format!("SELECT max(value) FROM '{}'", path(&chunks[0])))
-        .lines().nth(1).unwrap().parse().unwrap();
+        .lines()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!((1_000_000..1_000_000 + 8192).contains(&first), "{first}");
     let second = csv(&format!("SELECT min(value) FROM '{}'", path(&chunks[1])));
     assert_eq!(second.lines().nth(1).unwrap(), (first + 1).to_string());
     let sorted = "SELECT count(*) FROM (SELECT value, row_number() OVER () AS place FROM";
-    assert_eq!(csv(&format!("{sorted} '{target}') WHERE value = place")).lines().nth(1), Some("2500000"));
+    assert_eq!(
+        csv(&format!("{sorted} '{target}') WHERE value = place"))
+            .lines()
+            .nth(1),
+        Some("2500000")
+    );
     let compression = std::fs::read(out.join(&chunks[0])).unwrap();
     assert!(compression.len() < 8_000_000, "{}", compression.len());
 }
@@ -72,31 +98,59 @@ fn copying_into_a_full_directory_says_so() {
     assert!(!stderr(&sql(&["-c", &copy])).contains("already holds"));
     let second = sql(&["-c", &copy]);
     assert!(second.status.success());
-    assert!(stderr(&second).contains("already holds 1 file(s)"), "{}", stderr(&second));
-    assert_eq!(csv(&format!("SELECT count(*) AS n FROM '{target}'")), "n\n2\n");
+    assert!(
+        stderr(&second).contains("already holds 1 file(s)"),
+        "{}",
+        stderr(&second)
+    );
+    assert_eq!(
+        csv(&format!("SELECT count(*) AS n FROM '{target}'")),
+        "n\n2\n"
+    );
 }
 
 #[test]
 fn a_failed_copy_says_what_remains() {
     let directory = tempfile::tempdir().unwrap();
     let target = format!("{}/out/", directory.path().display());
-    let text = failure(&["-c", &format!("COPY (SELECT arrow_cast(a, 'Int8') FROM (VALUES ('1'), ('x')) AS t (a)) TO '{target}'")]);
+    let text = failure(&[
+        "-c",
+        &format!(
+            "COPY (SELECT arrow_cast(a, 'Int8') FROM (VALUES ('1'), ('x')) AS t (a)) TO '{target}'"
+        ),
+    ]);
     assert!(text.contains("error: Cannot cast string 'x'"), "{text}");
     assert!(text.contains("note: COPY is not atomic"), "{text}");
 }
 
 #[test]
+fn a_word_is_a_table_and_the_error_says_how_to_name_a_file() {
+    let text = failure(&["-q", "-c", "SELECT * FROM digits"]);
+    assert!(
+        text.contains("error: no table 'digits'") && text.contains("FROM 'digits.parquet'"),
+        "{text}"
+    );
+}
+
+#[test]
 fn missing_and_truncated_files_are_named() {
     let text = failure(&["-q", "-c", "SELECT * FROM 'sample_data/digit.parquet'"]);
-    assert!(text.contains("error: no file 'sample_data/digit.parquet' (looked in '"), "{text}");
+    assert!(
+        text.contains("error: no file 'sample_data/digit.parquet' (looked in '"),
+        "{text}"
+    );
     assert!(text.contains("'digits.parquet'"), "{text}");
 
     let directory = tempfile::tempdir().unwrap();
     let cut = directory.path().join("cut.parquet");
-    let whole = std::fs::read(crate::common::repository().join("sample_data/digits.parquet")).unwrap();
+    let whole =
+        std::fs::read(crate::common::repository().join("sample_data/digits.parquet")).unwrap();
     std::fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
     let text = failure(&["-q", "-c", &format!("SELECT * FROM '{}'", cut.display())]);
-    assert!(text.contains("cut.parquet' (") && text.contains("may be cut off"), "{text}");
+    assert!(
+        text.contains("cut.parquet' (") && text.contains("may be cut off"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -104,8 +158,15 @@ fn text_columns_keep_their_type_from_file_to_file() {
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().join("x.parquet");
     let source = "sample_data/debian_packages.parquet";
-    csv(&format!("COPY (SELECT package, embedding FROM '{source}' LIMIT 10) TO '{}'", target.display()));
-    let types = |file: &str| csv(&format!("SELECT arrow_typeof(package), arrow_typeof(embedding) FROM '{file}' LIMIT 1"));
+    csv(&format!(
+        "COPY (SELECT package, embedding FROM '{source}' LIMIT 10) TO '{}'",
+        target.display()
+    ));
+    let types = |file: &str| {
+        csv(&format!(
+            "SELECT arrow_typeof(package), arrow_typeof(embedding) FROM '{file}' LIMIT 1"
+        ))
+    };
     let tail = |text: String| text.lines().nth(1).unwrap().to_owned();
     assert_eq!(tail(types(target.to_str().unwrap())), tail(types(source)));
 }

@@ -1,6 +1,7 @@
 //! The interactive shell, through a pseudo-terminal.
 
-use rexpect::process::wait::WaitStatus;
+use std::process::Stdio;
+
 use rexpect::session::{PtySession, spawn_command};
 
 use crate::common::lakefold;
@@ -17,18 +18,23 @@ impl Shell {
         let data = tempfile::tempdir().unwrap();
         let mut command = lakefold();
         command
+            .stdin(Stdio::inherit())
             .args(["sql", "--memory-limit", "4g"])
             .env("XDG_DATA_HOME", data.path())
             .env("NO_COLOR", "1")
             .env("TERM", "xterm");
         let session = spawn_command(command, Some(TIMEOUT_MILLISECONDS)).unwrap();
-        let mut shell = Self { session, _data: data };
+        let mut shell = Self {
+            session,
+            _data: data,
+        };
         shell.expect("\\q to quit");
-        shell.expect("lakefold> ");
         shell
     }
 
+    /// Types a line once the prompt is there: what is typed before may be lost.
     fn send(&mut self, line: &str) {
+        self.expect("lakefold> ");
         self.session.send_line(line).unwrap();
     }
 
@@ -40,7 +46,11 @@ impl Shell {
         self.send("\\q");
         self.session.exp_eof().unwrap();
         let status = self.session.process().wait().unwrap();
-        assert!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
+        let status = format!("{status:?}");
+        assert!(
+            status.starts_with("Exited(") && status.ends_with(", 0)"),
+            "{status}"
+        );
     }
 }
 
@@ -48,7 +58,7 @@ impl Shell {
 fn statements_may_take_several_lines_and_errors_end_nothing() {
     let mut shell = Shell::start();
     shell.send("SELECT 20 +");
-    shell.send("22 AS answer;");
+    shell.session.send_line("22 AS answer;").unwrap();
     shell.expect("| answer |");
     shell.expect("| 42     |");
     shell.send("SELECT nope;");

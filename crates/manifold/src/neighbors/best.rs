@@ -42,6 +42,10 @@ impl Best {
         }
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        self.found.len() == self.k
+    }
+
     pub(super) fn ids(&self) -> impl Iterator<Item = u32> + '_ {
         self.found.iter().map(|&(_, id)| id)
     }

@@ -3,7 +3,8 @@
 //! ‖x − y‖² = ‖x‖² + ‖y‖² − 2 x·y, with x·y from products of centred, scaled `f32` blocks. Those values
 //! only propose: every point keeps more candidates than it needs, `f64` differences rank them, and a
 //! bound on the rounding error ([`ErrorBound`]) certifies that no other point can belong to the answer.
-//! Points without a certificate are searched again with more candidates.
+//! Points without a certificate get more candidates; what is still uncertain then (ties by the dozen) is
+//! compared with every point in `f64`.
 
 use std::sync::Mutex;
 
@@ -14,7 +15,7 @@ use rayon::prelude::*;
 use super::best::Best;
 use crate::control::Meter;
 use crate::points::{Feature, Points, squared_distance};
-use crate::{Control, Phase, Result};
+use crate::{Control, ManifoldError, Phase, Result};
 
 /// Points a block: the products of two blocks fit the second-level cache.
 const BLOCK: usize = 512;
@@ -29,7 +30,7 @@ pub(super) fn predicted_bytes(points: usize, dimensions: usize, k: usize) -> usi
     points * (dimensions * 4 + 12 + candidates) + rayon::current_num_threads() * BLOCK * BLOCK * 4
 }
 
-/// Points moved to their mean and scaled by a power of two, in `f32`.
+/// Points moved to their middle and scaled by a power of two, in `f32`.
 struct Centred {
     values: Vec<f32>,
     /// ‖c‖²/2 of each point.
@@ -43,17 +44,16 @@ struct Centred {
 impl Centred {
     fn new<T: Feature>(points: Points<'_, T>) -> Self {
         let (n, dimensions) = (points.len(), points.dimensions());
-        let mut mean = vec![0.0; dimensions];
+        let middle = middle(points);
         let mut largest = vec![0.0f64; dimensions];
         for i in 0..n {
-            for ((mean, largest), v) in mean.iter_mut().zip(&mut largest).zip(points.row(i)) {
-                *mean += v.to_f64() / n as f64;
+            for (largest, v) in largest.iter_mut().zip(points.row(i)) {
                 *largest = largest.max(v.to_f64().abs());
             }
         }
         // The scale keeps squares of the largest value inside f32; a power of two costs no accuracy.
         let widest = (0..dimensions)
-            .map(|j| largest[j] + mean[j].abs())
+            .map(|j| largest[j] + middle[j].abs())
             .fold(0.0, f64::max);
         let scale = if widest > 0.0 {
             (-widest.log2().ceil()).exp2()
@@ -65,8 +65,8 @@ impl Centred {
             .par_chunks_mut(dimensions)
             .enumerate()
             .for_each(|(i, out)| {
-                for ((out, v), mean) in out.iter_mut().zip(points.row(i)).zip(&mean) {
-                    *out = ((v.to_f64() - mean) * scale) as f32;
+                for ((out, v), middle) in out.iter_mut().zip(points.row(i)).zip(&middle) {
+                    *out = ((v.to_f64() - middle) * scale) as f32;
                 }
             });
         let squares = values.par_chunks(dimensions).map(|row| {
@@ -91,6 +91,25 @@ impl Centred {
             self.dimensions,
         )
     }
+}
+
+/// The median of each dimension over a sample. Unlike the mean it stays among the points when one of them
+/// is far off.
+fn middle<T: Feature>(points: Points<'_, T>) -> Vec<f64> {
+    const SAMPLE: usize = 1001;
+    let step = points.len().div_ceil(SAMPLE);
+    let sample: Vec<&[T]> = (0..points.len())
+        .step_by(step)
+        .map(|i| points.row(i))
+        .collect();
+    (0..points.dimensions())
+        .into_par_iter()
+        .map(|j| {
+            let mut values: Vec<f64> = sample.iter().map(|row| row[j].to_f64()).collect();
+            let half = values.len() / 2;
+            *values.select_nth_unstable_by(half, f64::total_cmp).1
+        })
+        .collect()
 }
 
 /// A proposed neighbour. `closeness` is x·y − ‖y‖²/2: the larger, the nearer.
@@ -208,7 +227,7 @@ impl<'a, T: Feature> Problem<'a, T> {
             );
         }
         if threshold == f32::NEG_INFINITY {
-            return true;
+            return best.is_full();
         }
         let norm = self.centred.norms[query];
         let reach = best.worst() * self.centred.scale * self.centred.scale;
@@ -444,7 +463,7 @@ fn propose_both(
 }
 
 /// The k nearest points of each query among those that `allowed(query, point)` lets through (at least
-/// k of them), with as many candidates as it takes to be certain.
+/// k of them).
 fn search<T: Feature>(
     problem: &Problem<'_, T>,
     queries: &[u32],
@@ -478,17 +497,38 @@ fn search<T: Feature>(
         })
         .collect();
     let uncertain = uncertain?.concat();
-    if !uncertain.is_empty() {
-        let again: Vec<u32> = uncertain
-            .iter()
-            .map(|&place| queries[place as usize])
-            .collect();
-        let found = search(problem, &again, 4 * keep, allowed, control)?;
-        for (&place, found) in uncertain.iter().zip(found.chunks(k)) {
-            ids[place as usize * k..][..k].copy_from_slice(found);
-        }
+    let exact: Result<Vec<(u32, Vec<u32>)>> = uncertain
+        .into_par_iter()
+        .map(|place| {
+            if control.is_cancelled() {
+                return Err(ManifoldError::Cancelled);
+            }
+            Ok((place, scan(problem, queries[place as usize], allowed)))
+        })
+        .collect();
+    for (place, found) in exact? {
+        ids[place as usize * k..][..k].copy_from_slice(&found);
     }
     Ok(ids)
+}
+
+/// The k nearest points of one query, by comparing it with every allowed one in `f64`.
+fn scan<T: Feature>(
+    problem: &Problem<'_, T>,
+    query: u32,
+    allowed: &(dyn Fn(u32, u32) -> bool + Sync),
+) -> Vec<u32> {
+    let mut best = Best::new(problem.k);
+    let own = problem.points.row(query as usize);
+    crate::simd::widest(
+        #[inline(always)]
+        || {
+            for id in (0..problem.points.len() as u32).filter(|&id| allowed(query, id)) {
+                best.offer(squared_distance(own, problem.points.row(id as usize)), id);
+            }
+        },
+    );
+    best.ids().collect()
 }
 
 /// Proposes every allowed point to at most [`BLOCK`] queries.
@@ -511,7 +551,7 @@ fn propose_to<T: Feature>(
     let mut products = vec![0.0; queries.len() * BLOCK.min(n)];
     for start in (0..n).step_by(BLOCK) {
         if control.is_cancelled() {
-            return Err(crate::ManifoldError::Cancelled);
+            return Err(ManifoldError::Cancelled);
         }
         let end = (start + BLOCK).min(n);
         let products = &mut products[..queries.len() * (end - start)];

@@ -12,7 +12,7 @@ mod tree;
 use ndarray::{Array2, ArrayView2};
 
 use crate::control::Budget;
-use crate::points::{Feature, Points, check_finite};
+use crate::points::{Feature, Points, check, enlarge};
 use crate::{Control, ManifoldError, Result};
 
 /// Up to this many dimensions a k-d tree visits few leaves; beyond it products win
@@ -102,6 +102,7 @@ pub(crate) fn of_rows<T: Feature>(
     k: usize,
     control: &dyn Control,
 ) -> Result<Array2<u32>> {
+    check(features)?;
     let n = features.nrows();
     if k == 0 || k >= n {
         return Err(ManifoldError::ParameterNeedsMoreData {
@@ -112,15 +113,13 @@ pub(crate) fn of_rows<T: Feature>(
             remedy: "change n_neighbors or search more rows".to_owned(),
         });
     }
-    check_finite(features)?;
     let budget = Budget::new(control);
-    let bytes = predicted_bytes(n, features.ncols(), k);
+    let copy = n * features.ncols() * size_of::<T>();
+    let bytes = predicted_bytes(n, features.ncols(), k) + copy;
     budget.reserve("exact neighbours", bytes)?;
-    let values = features.as_standard_layout();
-    let found = match values.as_slice() {
-        Some(values) => self_join(Points::new(values, features.ncols()), k, control)?,
-        None => unreachable!("the standard layout is contiguous"),
-    };
+    let mut values: Vec<T> = features.iter().copied().collect();
+    enlarge(&mut values);
+    let found = self_join(Points::new(&values, features.ncols()), k, control)?;
     Array2::from_shape_vec((n, k), found.ids).map_err(|error| ManifoldError::LinearAlgebra {
         operation: "the shape of the neighbour table",
         detail: error.to_string(),

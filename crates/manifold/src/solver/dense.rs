@@ -16,12 +16,16 @@ unsafe extern "C" {
 
 /// Whether LAPACK, at O(n³), is predicted to be faster than the sparse solver, whose cost at sizes where
 /// this is a question grows with n and with the blocks of vectors it iterates on. The factors are from
-/// `cargo bench -p lakefold-benches --bench solvers`; memory decides nothing there, for the sparse factor
-/// is never the larger one.
-pub(super) fn is_cheaper(n: usize, n_components: usize) -> bool {
+/// `cargo bench -p lakefold-benches --bench solvers`. Its n² numbers must be to be had, too.
+pub(super) fn is_preferred(n: usize, request: &Request<'_>) -> bool {
     let dense = 1e-9 * (n as f64).powi(3);
-    let sparse = 1e-5 * n as f64 * (1.0 + n_components as f64 / 4.0);
-    dense < sparse
+    let sparse = 1e-5 * n as f64 * (1.0 + request.n_components as f64 / 4.0);
+    let bytes = predicted_bytes(n);
+    let fits = dense < sparse && request.budget.reserve("the dense solver", bytes).is_ok();
+    if fits {
+        request.budget.release(bytes);
+    }
+    fits
 }
 
 /// OpenBLAS's sums depend on how many threads it uses, and its threads would compete with rayon's.
@@ -50,8 +54,12 @@ pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<Pan
         }
     }
     // M maps the constant vector to zero; lifted above all other eigenvalues it is out of the way.
-    let lift = 4.0 * deviation.largest_diagonal() / n as f64;
-    matrix += lift;
+    // No eigenvalue exceeds the largest sum of a row's magnitudes.
+    let rows = matrix.rows().into_iter();
+    let bound = rows
+        .map(|row| row.iter().map(|v| v.abs()).sum::<f64>())
+        .fold(0.0, f64::max);
+    matrix += 2.0 * bound / n as f64;
     one_thread();
     let (_, vectors) = matrix
         .eigh(UPLO::Lower)

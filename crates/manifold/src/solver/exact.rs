@@ -51,7 +51,7 @@ pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<(Pa
     let matrix_bytes = deviation.lower_entries_at_most() * 4 * size_of::<usize>();
     budget.reserve("M and its fill-reducing order", matrix_bytes)?;
     let lower = deviation.lower();
-    let symbolic = analyse(&lower)?;
+    let symbolic = analyse(&lower, control)?;
     control.progress(Phase::Order, 1, 1);
     request.clock.lap(Phase::Order);
 
@@ -69,9 +69,16 @@ pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<(Pa
     let vectors = lanczos::largest(n, request.n_components, request.seed, control, invert)?;
     // One more, more accurate inverse iteration damps what rounding left of the upper spectrum.
     let vectors = factored.solve_refined(deviation, &vectors)?;
+    let shift = factored.shift;
     drop(factored);
     budget.release(matrix_bytes + factor_bytes);
-    Ok((vectors, symbolic.size))
+    Ok((
+        vectors,
+        Factor {
+            shift,
+            ..symbolic.size
+        },
+    ))
 }
 
 struct Symbolic {
@@ -104,7 +111,7 @@ fn pattern(lower: &Lower) -> SymbolicSparseColMatRef<'_, usize> {
 
 /// Minimum degree is quick to find. Nested dissection costs more and saves half of the operations on real
 /// vectors; it is tried where that can pay, and the order that needs fewer operations is kept.
-fn analyse(lower: &Lower) -> Result<Symbolic> {
+fn analyse(lower: &Lower, control: &dyn Control) -> Result<Symbolic> {
     let n = lower.len();
     let analyse = |ordering, order: SymmetricOrdering<'_, usize>| {
         let parameters = CholeskySymbolicParams {
@@ -118,6 +125,7 @@ fn analyse(lower: &Lower) -> Result<Symbolic> {
             })?;
         let size = Factor {
             ordering,
+            shift: 0.0,
             entries: cholesky.len_val(),
             flops: flops(&cholesky),
         };
@@ -126,8 +134,12 @@ fn analyse(lower: &Lower) -> Result<Symbolic> {
     };
     let amd = analyse(Ordering::Amd, SymmetricOrdering::Amd)?;
     let dissection_seconds = DISSECTION_SECONDS * lower.rows.len() as f64;
-    if amd.size.flops / FLOPS_PER_SECOND < dissection_seconds {
+    let countable = lower.rows.len() < i32::MAX as usize / 2;
+    if amd.size.flops / FLOPS_PER_SECOND < dissection_seconds || !countable {
         return Ok(amd);
+    }
+    if control.is_cancelled() {
+        return Err(ManifoldError::Cancelled);
     }
     let (forward, inverse) = order::nested_dissection(lower)?;
     let dissection = analyse(

@@ -31,6 +31,8 @@ pub(crate) struct Eigenpairs {
 pub struct Factor {
     /// The fill-reducing order that was used.
     pub ordering: Ordering,
+    /// What was added to M's diagonal to make it positive definite.
+    pub shift: f64,
     /// Stored entries.
     pub entries: usize,
     /// Floating-point operations of the factorisation.
@@ -47,13 +49,17 @@ pub(crate) struct Request<'a> {
     pub(crate) clock: &'a Clock,
 }
 
-/// Residuals above this, relative to M's largest column, are an error.
-const RESIDUAL_LIMIT: f64 = 1e-9;
+/// A residual may be this much of its eigenvalue …
+const RELATIVE_RESIDUAL: f64 = 1e-3;
+/// … and this much of M's largest diagonal entry on top, which is what rounding leaves: the sparse solver
+/// corrects its last step against I − W itself, LAPACK only knows M.
+const EXACT_RESIDUAL: f64 = 1e-14;
+const DENSE_RESIDUAL: f64 = 1e-12;
 
 pub(crate) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<Eigenpairs> {
     let n = deviation.len();
     let solver = match request.solver {
-        Solver::Auto if dense::is_cheaper(n, request.n_components) => Solver::Dense,
+        Solver::Auto if dense::is_preferred(n, request) => Solver::Dense,
         Solver::Auto => Solver::Exact,
         chosen => chosen,
     };
@@ -65,19 +71,24 @@ pub(crate) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<Eig
     };
     let pairs = rayleigh_ritz(deviation, vectors, solver, factor)?;
     tracing::debug!(solver = name, values = ?pairs.values, residuals = ?pairs.residuals, "eigenpairs");
-    let limit = RESIDUAL_LIMIT * deviation.largest_diagonal();
-    if let Some(worst) = pairs
-        .residuals
-        .iter()
-        .position(|r| r.is_nan() || *r > limit)
-    {
+    let rounding = match solver {
+        Solver::Dense => DENSE_RESIDUAL * deviation.largest_diagonal(),
+        _ => EXACT_RESIDUAL * deviation.largest_diagonal(),
+    };
+    let limit = |component: usize| RELATIVE_RESIDUAL * pairs.values[component] + rounding;
+    let bad = |component: &usize| {
+        let residual = pairs.residuals[*component];
+        residual.is_nan() || residual > limit(*component)
+    };
+    if let Some(worst) = (0..pairs.values.len()).find(bad) {
         return Err(ManifoldError::NoConvergence {
             solver: name,
             detail: format!(
-                "component {} has eigenvalue {:.1e} and residual {:.1e}, allowed is {limit:.1e}",
+                "component {} has eigenvalue {:.1e} and residual {:.1e}, allowed is {:.1e}",
                 worst + 1,
                 pairs.values[worst],
-                pairs.residuals[worst]
+                pairs.residuals[worst],
+                limit(worst)
             ),
         });
     }
