@@ -1,5 +1,6 @@
 //! Runs every example of queries/ and checks that it gives what it promises.
 
+use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use lakefold_tests::{repository, session};
 
@@ -18,7 +19,7 @@ async fn run(name: &str) -> String {
             .await
             .unwrap();
     }
-    let rows: usize = last.iter().map(|batch| batch.num_rows()).sum();
+    let rows: usize = last.iter().map(RecordBatch::num_rows).sum();
     assert!(rows > 0, "{name} returns no row");
     pretty_format_batches(&last).unwrap().to_string()
 }

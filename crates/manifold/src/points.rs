@@ -29,8 +29,10 @@ pub trait Feature: sealed::Sealed + Copy + Send + Sync + PartialOrd + 'static {
     /// Exact for both types.
     fn to_f64(self) -> f64;
     /// `-0.0` becomes `0.0`, so that equal values have equal bytes.
+    #[must_use]
     fn canonical(self) -> Self;
     /// Times a power of two.
+    #[must_use]
     fn scaled(self, exponent: i32) -> Self;
     /// Largest magnitude whose squared differences, summed over any number of dimensions that fits in
     /// memory, stay finite in `f64`.

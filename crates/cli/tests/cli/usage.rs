@@ -155,7 +155,7 @@ fn the_failing_statement_is_named() {
 fn a_syntax_error_anywhere_runs_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().join("x.csv");
-    let statements = format!("COPY (SELECT 1) TO '{}'; SELEC 2", target.display());
+    let statements = format!("COPY (SELECT 1) TO '{}'; SELECT FROM", target.display());
     let text = failure(&["-c", &statements]);
     assert!(text.contains("syntax error"), "{text}");
     assert!(!target.exists());

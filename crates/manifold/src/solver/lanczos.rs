@@ -108,7 +108,7 @@ fn bordered(projected: &Mat<f64>, coefficients: &Mat<f64>) -> Mat<f64> {
         match (i < old, j < old) {
             (true, _) => projected[(i, j)],
             (false, true) => coefficients[(j, i - old)],
-            (false, false) => (coefficients[(i, j - old)] + coefficients[(j, i - old)]) / 2.0,
+            (false, false) => f64::midpoint(coefficients[(i, j - old)], coefficients[(j, i - old)]),
         }
     })
 }
