@@ -35,6 +35,19 @@ impl Matrix {
     }
 }
 
+/// Sizes rayon's pool; all cores if `None`.
+///
+/// # Errors
+/// When the pool exists already.
+pub fn use_threads(threads: Option<usize>) -> Result<()> {
+    if let Some(threads) = threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()?;
+    }
+    Ok(())
+}
+
 /// The largest resident set of this process so far, in bytes (Linux; 0 elsewhere).
 #[must_use]
 pub fn peak_rss_bytes() -> u64 {

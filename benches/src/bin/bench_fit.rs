@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use lakefold_benches::{Matrix, peak_rss_bytes};
+use lakefold_benches::{Matrix, peak_rss_bytes, use_threads};
 use lakefold_manifold::{Lle, Solver};
 use ndarray_npy::WriteNpyExt;
 
@@ -33,11 +33,7 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    if let Some(threads) = arguments.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()?;
-    }
+    use_threads(arguments.threads)?;
     let lle = Lle::builder(arguments.n_components)
         .n_neighbors(arguments.n_neighbors)
         .reg(arguments.reg)

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use lakefold_benches::{Matrix, peak_rss_bytes};
+use lakefold_benches::{Matrix, peak_rss_bytes, use_threads};
 use lakefold_manifold::nearest_neighbors;
 use ndarray_npy::WriteNpyExt;
 
@@ -26,11 +26,7 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    if let Some(threads) = arguments.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()?;
-    }
+    use_threads(arguments.threads)?;
     let matrix = Matrix::read(&arguments.input)?;
     let start = Instant::now();
     let ids = match &matrix {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::csv;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::arrow::json::writer::{
     JsonArray, JsonFormat, LineDelimited, Writer, WriterBuilder,
 };
@@ -14,7 +14,7 @@ use datafusion::error::Result;
 use datafusion_cli::print_options::MaxRows;
 
 use crate::args::Format;
-use crate::table::table;
+use crate::table::{table, with_texts};
 
 /// Turns batches into bytes. Bytes are made before they are written, so that a reader who has
 /// gone away is told from a value that cannot be written.
@@ -116,7 +116,7 @@ fn write_json<F: JsonFormat>(
 }
 
 fn csv_text(batch: &RecordBatch, header: bool) -> Result<Vec<u8>> {
-    let flat = flatten(batch)?;
+    let flat = with_texts(batch, json_texts)?;
     let mut text = Vec::new();
     let mut writer = csv::WriterBuilder::new()
         .with_header(header)
@@ -127,30 +127,11 @@ fn csv_text(batch: &RecordBatch, header: bool) -> Result<Vec<u8>> {
 }
 
 /// CSV has no lists: nested values become JSON text.
-fn flatten(batch: &RecordBatch) -> Result<RecordBatch> {
-    let schema = batch.schema();
-    let (fields, columns): (Vec<_>, Vec<ArrayRef>) = schema
-        .fields()
-        .iter()
-        .zip(batch.columns())
-        .map(|(field, column)| {
-            if !column.data_type().is_nested() {
-                return Ok((Arc::clone(field), Arc::clone(column)));
-            }
-            let field = Arc::new(Field::new(field.name(), DataType::Utf8, true));
-            Ok((field, json_texts(column)?))
-        })
-        .collect::<Result<Vec<_>>>()?
-        .into_iter()
-        .unzip();
-    Ok(RecordBatch::try_new(
-        Arc::new(Schema::new(fields)),
-        columns,
-    )?)
-}
-
-fn json_texts(column: &ArrayRef) -> Result<ArrayRef> {
+fn json_texts(column: &ArrayRef) -> Result<Option<ArrayRef>> {
     const PREFIX: &str = r#"{"v":"#;
+    if !column.data_type().is_nested() {
+        return Ok(None);
+    }
     let field = Field::new("v", column.data_type().clone(), true);
     let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![Arc::clone(column)])?;
     let mut writer = json_writer::<LineDelimited>();
@@ -165,5 +146,5 @@ fn json_texts(column: &ArrayRef) -> Result<ArrayRef> {
             column.is_valid(row).then(|| value.to_owned())
         })
         .collect();
-    Ok(Arc::new(texts))
+    Ok(Some(Arc::new(texts)))
 }

@@ -24,21 +24,27 @@ pub(crate) fn table(
     max_rows: MaxRows,
     options: &FormatOptions,
 ) -> Result<Vec<u8>> {
-    let batches: Vec<_> = batches.iter().map(shorten_lists).collect::<Result<_>>()?;
+    let batches: Vec<_> = batches
+        .iter()
+        .map(|batch| with_texts(batch, list_texts))
+        .collect::<Result<_>>()?;
     let mut text = Vec::new();
     let schema = Arc::clone(schema);
     PrintFormat::Table.print_batches(&mut text, schema, &batches, max_rows, true, options)?;
     Ok(text)
 }
 
-/// Lists of floats become text.
-fn shorten_lists(batch: &RecordBatch) -> Result<RecordBatch> {
+/// The batch with the columns for which `text` has one replaced by it.
+pub(crate) fn with_texts(
+    batch: &RecordBatch,
+    text: impl Fn(&ArrayRef) -> Result<Option<ArrayRef>>,
+) -> Result<RecordBatch> {
     let schema = batch.schema();
     let (fields, columns): (Vec<_>, Vec<ArrayRef>) = schema
         .fields()
         .iter()
         .zip(batch.columns())
-        .map(|(field, column)| match list_texts(column)? {
+        .map(|(field, column)| match text(column)? {
             Some(texts) => Ok((
                 Arc::new(Field::new(field.name(), DataType::Utf8, true)),
                 texts,
@@ -54,6 +60,7 @@ fn shorten_lists(batch: &RecordBatch) -> Result<RecordBatch> {
     )?)
 }
 
+/// Lists of floats, as text.
 fn list_texts(column: &ArrayRef) -> Result<Option<ArrayRef>> {
     let is_list_of_floats = match column.data_type() {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {

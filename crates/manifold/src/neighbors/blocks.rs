@@ -234,6 +234,23 @@ impl<'a, T: Feature> Problem<'a, T> {
         let left_out = norm * norm - 2.0 * f64::from(threshold);
         left_out > self.bound.proposed_squared_distance(norm, reach)
     }
+
+    /// Writes the neighbours of a block's queries and returns the places of those without a certificate.
+    fn settle(&self, block: &Block, queries: &[u32], out: &mut [u32]) -> Vec<usize> {
+        let mut best = Best::new(self.k);
+        let mut uncertain = Vec::new();
+        for (place, (out, &query)) in out.chunks_mut(self.k).zip(queries).enumerate() {
+            let (candidates, threshold) = (block.candidates(place), block.thresholds[place]);
+            if self.certify(query as usize, candidates, threshold, &mut best) {
+                out.iter_mut()
+                    .zip(best.ids())
+                    .for_each(|(out, id)| *out = id);
+            } else {
+                uncertain.push(place);
+            }
+        }
+        uncertain
+    }
 }
 
 pub(super) fn self_join<T: Feature>(
@@ -259,20 +276,13 @@ pub(super) fn self_join<T: Feature>(
             let block = block
                 .into_inner()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
-            let mut best = Best::new(k);
-            let mut uncertain = Vec::new();
-            for (point, out) in out.chunks_mut(k).enumerate() {
-                let query = number * BLOCK + point;
-                let threshold = block.thresholds[point];
-                if problem.certify(query, block.candidates(point), threshold, &mut best) {
-                    out.iter_mut()
-                        .zip(best.ids())
-                        .for_each(|(out, id)| *out = id);
-                } else {
-                    uncertain.push(query as u32);
-                }
-            }
+            let first = (number * BLOCK) as u32;
+            let queries: Vec<u32> = (first..).take(out.len() / k).collect();
+            let uncertain = problem.settle(&block, &queries, out);
             uncertain
+                .into_iter()
+                .map(|place| first + place as u32)
+                .collect()
         })
         .collect();
     let uncertain: Vec<u32> = uncertain.concat();
@@ -480,20 +490,11 @@ fn search<T: Feature>(
         .enumerate()
         .map(|(number, (out, queries))| {
             let block = propose_to(problem, queries, keep, allowed, control)?;
-            let mut best = Best::new(k);
-            let mut uncertain = Vec::new();
-            for (place, (out, &query)) in out.chunks_mut(k).zip(queries).enumerate() {
-                let threshold = block.thresholds[place];
-                let candidates = block.candidates(place);
-                if problem.certify(query as usize, candidates, threshold, &mut best) {
-                    out.iter_mut()
-                        .zip(best.ids())
-                        .for_each(|(out, id)| *out = id);
-                } else {
-                    uncertain.push((number * BLOCK + place) as u32);
-                }
-            }
-            Ok(uncertain)
+            let uncertain = problem.settle(&block, queries, out);
+            Ok(uncertain
+                .into_iter()
+                .map(|place| (number * BLOCK + place) as u32)
+                .collect())
         })
         .collect();
     let uncertain = uncertain?.concat();

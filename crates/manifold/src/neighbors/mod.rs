@@ -143,7 +143,7 @@ pub(crate) fn nearest_outside<T: Feature>(
 /// Bytes that [`self_join`] allocates, its result included.
 pub(crate) fn predicted_bytes(points: usize, dimensions: usize, k: usize) -> usize {
     let search = match Search::for_dimensions(dimensions) {
-        Search::Tree => tree::predicted_bytes(points, dimensions),
+        Search::Tree => tree::predicted_bytes(points),
         Search::Blocks => blocks::predicted_bytes(points, dimensions, k),
     };
     search + points * k * 4

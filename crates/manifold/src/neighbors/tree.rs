@@ -209,6 +209,6 @@ pub(super) fn nearest_outside<T: Feature>(
     Ok(answers)
 }
 
-pub(super) fn predicted_bytes(points: usize, _dimensions: usize) -> usize {
+pub(super) fn predicted_bytes(points: usize) -> usize {
     points * 4 + 4 * points / LEAF * size_of::<Node>()
 }
