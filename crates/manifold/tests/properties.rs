@@ -137,6 +137,51 @@ fn threads_change_no_bit() {
     }
 }
 
+/// Large enough that a threaded eigensolver of the projected matrix would split its sums.
+#[test]
+fn threads_change_no_bit_of_many_components() {
+    let low = swiss_roll(1200, 8);
+    let high = low.dot(&Array2::from_shape_fn((3, 200), |(i, j)| {
+        ((i + 1) as f64 * j as f64 * 0.3).sin()
+    }));
+    let features = high.mapv(|v| v + (v * 3.0).sin());
+    let lle = Lle::builder(180)
+        .n_neighbors(20)
+        .solver(Solver::Exact)
+        .build()
+        .unwrap();
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| lle.fit(features.view(), &()).unwrap().embedding)
+    };
+    assert_eq!(run(1), run(4));
+}
+
+#[test]
+fn rows_without_dimensions_are_an_error() {
+    let lle = Lle::builder(1).n_neighbors(2).build().unwrap();
+    for rows in [0, 5] {
+        assert!(
+            lle.fit(Array2::<f64>::zeros((rows, 0)).view(), &())
+                .is_err()
+        );
+    }
+}
+
+#[test]
+fn tiny_features_give_the_embedding_of_their_large_copies() {
+    let features = swiss_roll(200, 6);
+    let tiny = features.mapv(|v| v * 2f64.powi(-560));
+    let (large, small) = (
+        fit(features.view(), Solver::Exact),
+        fit(tiny.view(), Solver::Exact),
+    );
+    assert!(largest_angle_sine(&large.embedding, &small.embedding) < 1e-9);
+}
+
 #[test]
 fn duplicates_are_merged_and_get_the_same_embedding() {
     let features = swiss_roll(300, 2);

@@ -111,3 +111,36 @@ fn a_cancelled_search_stops() {
         assert_eq!(stopped, Err(crate::ManifoldError::Cancelled), "{search:?}");
     }
 }
+
+/// One point far off must not cost the others their digits.
+#[test]
+fn one_huge_outlier_changes_nothing_for_the_rest() {
+    let mut features = random(300, 16, 11);
+    features.row_mut(17).fill(1e9);
+    assert_all_agree(&features, 8);
+}
+
+/// Squared differences of such values underflow unless they are scaled first.
+#[test]
+fn tiny_values_have_the_neighbours_of_their_large_copies() {
+    for dimensions in [3, 16] {
+        let features = random(200, dimensions, 5);
+        let expected = nearest_neighbors(features.view(), 6, &()).unwrap();
+        for exponent in [-500, -560, -900] {
+            // A power of two: the copies differ in their exponents alone.
+            let tiny = features.mapv(|v| v * 2f64.powi(exponent));
+            assert_eq!(
+                nearest_neighbors(tiny.view(), 6, &()).unwrap(),
+                expected,
+                "2^{exponent}"
+            );
+        }
+    }
+}
+
+#[test]
+fn rows_without_dimensions_are_an_error() {
+    for rows in [0, 5] {
+        assert!(nearest_neighbors(Array2::<f64>::zeros((rows, 0)).view(), 2, &()).is_err());
+    }
+}
