@@ -21,9 +21,15 @@ struct Arguments {
     n_neighbors: usize,
     #[arg(long, default_value_t = 1e-3)]
     reg: f64,
-    /// auto, dense or exact
+    /// auto, dense, exact or landmarks
     #[arg(long, default_value = "auto")]
     solver: String,
+    #[arg(long)]
+    n_landmarks: Option<usize>,
+    #[arg(long)]
+    landmark_neighbors: Option<usize>,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
     #[arg(long)]
     threads: Option<usize>,
     /// Where the embedding goes, float64
@@ -34,11 +40,18 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     use_threads(arguments.threads)?;
-    let lle = Lle::builder(arguments.n_components)
+    let mut lle = Lle::builder(arguments.n_components)
         .n_neighbors(arguments.n_neighbors)
         .reg(arguments.reg)
-        .solver(Solver::parse(&arguments.solver)?)
-        .build()?;
+        .seed(arguments.seed)
+        .solver(Solver::parse(&arguments.solver)?);
+    if let Some(landmarks) = arguments.n_landmarks {
+        lle = lle.n_landmarks(landmarks);
+    }
+    if let Some(neighbors) = arguments.landmark_neighbors {
+        lle = lle.landmark_neighbors(neighbors);
+    }
+    let lle = lle.build()?;
     let matrix = Matrix::read(&arguments.input)?;
     let start = Instant::now();
     let fit = match &matrix {
@@ -65,6 +78,7 @@ fn main() -> Result<()> {
                 "bridge_rounds": found.bridge_rounds,
                 "bridged_edges": found.bridged_edges,
                 "solver": found.solver.name(),
+                "landmarks": found.landmarks,
                 "ordering": found.factor.map(|factor| factor.ordering.name()),
                 "factor_entries": found.factor.map(|factor| factor.entries),
                 "factor_flops": found.factor.map(|factor| factor.flops),

@@ -12,9 +12,11 @@ pub enum Phase {
     Components,
     /// Barycentre weights.
     Weights,
+    /// The rows' barycentric coordinates in terms of landmarks.
+    Projection,
     /// Fill-reducing order and symbolic factorisation.
     Order,
-    /// Numeric factorisation.
+    /// Numeric factorisation, or the reduced problem of the landmarks.
     Factorize,
     /// The eigenvalue iteration.
     Eigen,
@@ -22,11 +24,12 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in order.
-    pub const ALL: [Phase; 7] = [
+    pub const ALL: [Phase; 8] = [
         Phase::Deduplicate,
         Phase::Neighbors,
         Phase::Components,
         Phase::Weights,
+        Phase::Projection,
         Phase::Order,
         Phase::Factorize,
         Phase::Eigen,
@@ -39,6 +42,7 @@ impl Phase {
             Phase::Neighbors => "neighbours",
             Phase::Components => "components",
             Phase::Weights => "weights",
+            Phase::Projection => "landmarks",
             Phase::Order => "ordering",
             Phase::Factorize => "factorisation",
             Phase::Eigen => "eigenvectors",

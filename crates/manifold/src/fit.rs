@@ -5,12 +5,16 @@ use ndarray::{Array2, ArrayView2};
 use crate::components::bridge;
 use crate::control::{Budget, Clock};
 use crate::matrix::Deviation;
+use crate::neighbors::Base;
 use crate::panel::Panel;
 use crate::points::sealed::Sealed;
 use crate::points::{DistinctRows, Feature};
+use crate::projection::Projection;
 use crate::solver::{self, Request};
 use crate::weights::barycenter_weights;
-use crate::{Control, Factor, Lle, ManifoldError, Phase, Result, Solver, neighbors};
+use crate::{
+    Control, Factor, Lle, ManifoldError, Model, Phase, Result, Sample, Solver, landmarks, neighbors,
+};
 
 /// A fitted embedding.
 #[derive(Debug, Clone)]
@@ -38,9 +42,11 @@ pub struct Diagnostics {
     pub bridged_edges: usize,
     /// The solver that ran.
     pub solver: Solver,
+    /// Landmarks of the landmarks solver, 0 of the others.
+    pub landmarks: usize,
     /// The sparse solver's fill-reducing order and the size of its factor.
     pub factor: Option<Factor>,
-    /// Eigenvalues of M, ascending, one a component.
+    /// Eigenvalues of M, or of its reduction to landmarks, ascending, one a component.
     pub eigenvalues: Vec<f64>,
     /// ‖Mv − λv‖ of each eigenpair, ‖v‖ = 1.
     pub residuals: Vec<f64>,
@@ -75,11 +81,28 @@ impl Lle {
         T::fit(self, features, control)
     }
 
-    fn fit_distinct<T: Feature>(
+    /// The same fit, and a model that places other rows in its embedding.
+    ///
+    /// The model of a landmarks fit holds the landmarks, and gives each row of the fit the embedding that
+    /// it had there. That of another fit holds every distinct row; a row outside the fit then gets the
+    /// combination of its `n_neighbors` nearest rows' embeddings.
+    ///
+    /// # Errors
+    /// Those of [`Lle::fit`].
+    pub fn fit_model<T: Feature>(
         &self,
         features: ArrayView2<'_, T>,
         control: &dyn Control,
-    ) -> Result<Fit> {
+    ) -> Result<(Fit, Model<T>)> {
+        T::fit_model(self, features, control)
+    }
+
+    fn fit_distinct<T: Feature>(
+        &self,
+        features: ArrayView2<'_, T>,
+        with_model: bool,
+        control: &dyn Control,
+    ) -> Result<(Fit, Option<Model<T>>)> {
         let (rows, dimensions) = features.dim();
         let budget = Budget::new(control);
         let clock = Clock::new();
@@ -89,10 +112,10 @@ impl Lle {
         check_dimensions(self, rows, dimensions)?;
 
         control.progress(Phase::Deduplicate, 0, 1);
-        let copies = 2 * rows * dimensions * size_of::<T>() + rows * 8;
-        budget.reserve("a sorted copy of the features", copies)?;
+        let copy = rows * dimensions * size_of::<T>();
+        budget.reserve("a sorted copy of the features", 2 * copy + rows * 8)?;
         let distinct = DistinctRows::new(features)?;
-        budget.release(rows * dimensions * size_of::<T>());
+        budget.release(copy);
         let points = distinct.points();
         let n = points.len();
         check_rows(self, rows, n)?;
@@ -101,7 +124,7 @@ impl Lle {
 
         let k = self.n_neighbors();
         let search = neighbors::predicted_bytes(n, dimensions, k);
-        budget.reserve("exact neighbours", search)?;
+        budget.reserve("the search for exact neighbours", search)?;
         let mut graph = neighbors::self_join(points, k, control)?;
         clock.lap(Phase::Neighbors);
         let bridges = bridge(points, &mut graph, control)?;
@@ -109,32 +132,40 @@ impl Lle {
         budget.release(search);
 
         // Neighbours, weights and the transposed index of I − W stay; the local problems are for now.
-        budget.reserve("barycentre weights", n * k * (4 + 8 + 8) + n * 16)?;
+        budget.reserve("the weights", n * k * (4 + 8 + 8) + n * 16)?;
         let scratch = rayon::current_num_threads() * k * (k + dimensions) * size_of::<f64>();
         budget.reserve("the local problems of the weights", scratch)?;
         let weights = barycenter_weights(points, &graph, self.reg(), control)?;
         clock.lap(Phase::Weights);
-        let row_to_point = distinct.into_row_to_point();
-        budget.release(rows * dimensions * size_of::<T>() + scratch);
+        budget.release(scratch);
 
         let deviation = Deviation::new(graph, weights);
-        let request = Request {
-            n_components: self.n_components(),
-            solver: self.solver(),
-            seed: self.seed(),
+        // Eigenvectors, their images and residuals, the scaled copy, and the result.
+        let results = (5 * n + rows) * self.n_components() * size_of::<f64>();
+        budget.reserve("the embedding", results)?;
+        let call = Call {
             control,
             budget: &budget,
             clock: &clock,
         };
-        // Eigenvectors, their images and residuals, the scaled copy, and the result.
-        let results = (5 * n + rows) * self.n_components() * size_of::<f64>();
-        budget.reserve("the embedding", results)?;
-        let pairs = solver::bottom(&deviation, &request)?;
-        let embedding = scale_and_orient(&pairs.vectors);
+        let solved = self.solve(&distinct, &deviation, &call)?;
+        let row_to_point = distinct.row_to_point();
         let embedding = Array2::from_shape_fn((rows, self.n_components()), |(row, j)| {
-            embedding.column(j)[row_to_point[row] as usize]
+            solved.embedding[(row_to_point[row] as usize, j)]
         });
-        Ok(Fit {
+        let landmarks = solved.model.as_ref().map_or(0, Model::len);
+        let model = with_model.then(|| {
+            solved.model.unwrap_or_else(|| Model {
+                projection: Projection {
+                    landmarks: Base::new(distinct.values().to_vec(), dimensions),
+                    per_row: k,
+                    reg: self.reg(),
+                },
+                embedding: solved.embedding,
+                enlarged: distinct.enlarged(),
+            })
+        });
+        let fit = Fit {
             embedding,
             diagnostics: Diagnostics {
                 rows,
@@ -143,15 +174,107 @@ impl Lle {
                 closed_components: bridges.closed_components,
                 bridge_rounds: bridges.rounds,
                 bridged_edges: bridges.edges,
+                solver: solved.solver,
+                landmarks,
+                factor: solved.factor,
+                eigenvalues: solved.eigenvalues,
+                residuals: solved.residuals,
+                seconds: clock.into_seconds(),
+                peak_reserved_bytes: budget.peak(),
+            },
+        };
+        Ok((fit, model))
+    }
+
+    fn solve<T: Feature>(
+        &self,
+        distinct: &DistinctRows<T>,
+        deviation: &Deviation,
+        call: &Call<'_>,
+    ) -> Result<Solved<T>> {
+        let (points, n) = (distinct.points(), deviation.len());
+        let solver = self.choose_solver(n);
+        if solver == Solver::Landmarks {
+            let n_landmarks = self.n_landmarks(n);
+            let solved = landmarks::solve(
+                points,
+                deviation,
+                &landmarks::Request {
+                    n_components: self.n_components(),
+                    n_landmarks,
+                    per_row: self.landmark_neighbors(n_landmarks),
+                    reg: self.reg(),
+                    seed: self.seed(),
+                    control: call.control,
+                    budget: call.budget,
+                    clock: call.clock,
+                },
+            )?;
+            Ok(Solved {
+                solver,
+                factor: None,
+                model: Some(Model {
+                    projection: solved.projection,
+                    embedding: solved.embedding,
+                    enlarged: distinct.enlarged(),
+                }),
+                embedding: solved.rows,
+                eigenvalues: solved.eigenvalues,
+                residuals: solved.residuals,
+            })
+        } else {
+            let request = Request {
+                n_components: self.n_components(),
+                solver,
+                seed: self.seed(),
+                control: call.control,
+                budget: call.budget,
+                clock: call.clock,
+            };
+            let pairs = solver::bottom(deviation, &request)?;
+            let vectors = scale_and_orient(&pairs.vectors);
+            Ok(Solved {
+                embedding: Array2::from_shape_fn((n, self.n_components()), |(i, j)| {
+                    vectors.column(j)[i]
+                }),
                 solver: pairs.solver,
                 factor: pairs.factor,
                 eigenvalues: pairs.values,
                 residuals: pairs.residuals,
-                seconds: clock.into_seconds(),
-                peak_reserved_bytes: budget.peak(),
-            },
-        })
+                model: None,
+            })
+        }
     }
+
+    /// Landmarks where the exact solvers' cost, which grows faster than n, is no longer worth it.
+    fn choose_solver(&self, distinct: usize) -> Solver {
+        match self.solver() {
+            Solver::Auto if distinct > EXACT_ROWS => Solver::Landmarks,
+            solver => solver,
+        }
+    }
+}
+
+/// Up to this many distinct rows [`Solver::Auto`] solves exactly.
+const EXACT_ROWS: usize = 10_000;
+
+/// What every phase of one fit shares.
+struct Call<'a> {
+    control: &'a dyn Control,
+    budget: &'a Budget<'a>,
+    clock: &'a Clock,
+}
+
+/// What a solver leaves, for the distinct rows in their order.
+struct Solved<T> {
+    /// Shape (n, d).
+    embedding: Array2<f64>,
+    solver: Solver,
+    factor: Option<Factor>,
+    eigenvalues: Vec<f64>,
+    residuals: Vec<f64>,
+    /// Of the landmarks solver.
+    model: Option<Model<T>>,
 }
 
 /// Keeps the generic code compiled in this crate.
@@ -163,7 +286,29 @@ macro_rules! compile_for {
                 features: ArrayView2<'_, Self>,
                 control: &dyn Control,
             ) -> Result<Fit> {
-                lle.fit_distinct(features, control)
+                let (fit, _) = lle.fit_distinct(features, false, control)?;
+                Ok(fit)
+            }
+
+            fn fit_model(
+                lle: &Lle,
+                features: ArrayView2<'_, Self>,
+                control: &dyn Control,
+            ) -> Result<(Fit, Model<Self>)> {
+                let (fit, model) = lle.fit_distinct(features, true, control)?;
+                Ok((fit, model.unwrap_or_else(|| unreachable!("asked for"))))
+            }
+
+            fn transform(
+                model: &Model<Self>,
+                rows: ArrayView2<'_, Self>,
+                control: &dyn Control,
+            ) -> Result<Array2<f64>> {
+                model.transform_rows(rows, control)
+            }
+
+            fn add_to_sample(sample: &mut Sample<Self>, rows: ArrayView2<'_, Self>) -> Result<()> {
+                sample.add_rows(rows)
             }
 
             fn nearest_neighbors(
@@ -216,6 +361,30 @@ fn check_rows(lle: &Lle, rows: usize, distinct: usize) -> Result<()> {
     };
     if distinct < lle.n_components() + 2 {
         return needs("n_components", lle.n_components(), lle.n_components() + 2);
+    }
+    let landmarks = lle.n_landmarks(distinct);
+    if lle.solver() == Solver::Landmarks {
+        if distinct < landmarks + 1 {
+            return needs("n_landmarks", landmarks, landmarks + 1);
+        }
+        if landmarks < lle.n_components() + 2 {
+            return Err(ManifoldError::InvalidParameter {
+                name: "n_landmarks",
+                value: format!("{landmarks} of {found} distinct rows"),
+                requirement: format!(
+                    "at least n_components + 2 = {}: fit more rows, or write solver=exact",
+                    lle.n_components() + 2
+                ),
+            });
+        }
+        let per_row = lle.landmark_neighbors(landmarks);
+        if per_row > landmarks {
+            return Err(ManifoldError::InvalidParameter {
+                name: "landmark_neighbors",
+                value: per_row.to_string(),
+                requirement: format!("at most the number of landmarks, {landmarks}"),
+            });
+        }
     }
     if distinct < lle.n_neighbors() + 1 {
         return needs("n_neighbors", lle.n_neighbors(), lle.n_neighbors() + 1);

@@ -52,7 +52,8 @@ impl Deviation {
         self.n
     }
 
-    fn entries(&self, row: usize) -> impl Iterator<Item = (usize, f64)> + '_ {
+    /// (neighbour, weight) of a row.
+    pub(crate) fn entries(&self, row: usize) -> impl Iterator<Item = (usize, f64)> + '_ {
         let range = row * self.k..(row + 1) * self.k;
         self.ids[range.clone()]
             .iter()

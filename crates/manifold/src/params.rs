@@ -2,6 +2,11 @@
 
 use crate::{ManifoldError, Result};
 
+/// Landmarks, unless told otherwise.
+pub const DEFAULT_LANDMARKS: usize = 1000;
+/// Landmarks a row, unless told otherwise.
+pub const DEFAULT_LANDMARK_NEIGHBORS: usize = 60;
+
 /// How the bottom eigenvectors are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -14,11 +19,14 @@ pub enum Solver {
     Dense,
     /// Shift-invert Lanczos on a sparse Cholesky factor.
     Exact,
+    /// Locally Linear Landmarks (Vladymyrov and Carreira-Perpiñán 2013): rows are combinations of few
+    /// landmarks, for which alone an eigenproblem is solved. For many rows, and for noisy ones.
+    Landmarks,
 }
 
 impl Solver {
     /// The names of [`Solver::parse`].
-    pub const NAMES: [&str; 3] = ["auto", "dense", "exact"];
+    pub const NAMES: [&str; 4] = ["auto", "dense", "exact", "landmarks"];
 
     /// The spelling that [`Solver::parse`] reads.
     pub fn name(self) -> &'static str {
@@ -26,6 +34,7 @@ impl Solver {
             Solver::Auto => "auto",
             Solver::Dense => "dense",
             Solver::Exact => "exact",
+            Solver::Landmarks => "landmarks",
         }
     }
 
@@ -34,10 +43,15 @@ impl Solver {
     /// # Errors
     /// [`ManifoldError::InvalidParameter`] that lists the names.
     pub fn parse(name: &str) -> Result<Self> {
-        [Solver::Auto, Solver::Dense, Solver::Exact]
-            .into_iter()
-            .find(|s| s.name().eq_ignore_ascii_case(name))
-            .ok_or_else(|| unknown("solver", name, &Self::NAMES))
+        [
+            Solver::Auto,
+            Solver::Dense,
+            Solver::Exact,
+            Solver::Landmarks,
+        ]
+        .into_iter()
+        .find(|s| s.name().eq_ignore_ascii_case(name))
+        .ok_or_else(|| unknown("solver", name, &Self::NAMES))
     }
 }
 
@@ -91,6 +105,8 @@ pub struct LleBuilder {
     method: Method,
     solver: Solver,
     seed: u64,
+    n_landmarks: Option<usize>,
+    landmark_neighbors: Option<usize>,
 }
 
 impl LleBuilder {
@@ -122,7 +138,22 @@ impl LleBuilder {
         self
     }
 
-    /// Seed of the eigensolver's start vectors. Default 0.
+    /// Landmarks of [`Solver::Landmarks`] (L), below the number of distinct rows. Default: see
+    /// [`Lle::n_landmarks`].
+    #[must_use]
+    pub fn n_landmarks(mut self, n_landmarks: usize) -> Self {
+        self.n_landmarks = Some(n_landmarks);
+        self
+    }
+
+    /// Landmarks that a row is a combination of, at most L. Default: see [`Lle::landmark_neighbors`].
+    #[must_use]
+    pub fn landmark_neighbors(mut self, landmark_neighbors: usize) -> Self {
+        self.landmark_neighbors = Some(landmark_neighbors);
+        self
+    }
+
+    /// Seed of the eigensolver's start vectors, of the landmarks and of samples. Default 0.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -177,6 +208,8 @@ impl Lle {
             method: Method::Standard,
             solver: Solver::Auto,
             seed: 0,
+            n_landmarks: None,
+            landmark_neighbors: None,
         }
     }
 
@@ -205,7 +238,19 @@ impl Lle {
         self.0.solver
     }
 
-    /// Seed of the eigensolver's start vectors.
+    /// Landmarks of a fit of `distinct` rows: as asked for, else [`DEFAULT_LANDMARKS`] or half of the rows.
+    pub fn n_landmarks(&self, distinct: usize) -> usize {
+        let default = DEFAULT_LANDMARKS.min(distinct / 2);
+        self.0.n_landmarks.unwrap_or(default)
+    }
+
+    /// Landmarks a row: as asked for, else [`DEFAULT_LANDMARK_NEIGHBORS`] or as many as there are.
+    pub fn landmark_neighbors(&self, n_landmarks: usize) -> usize {
+        let default = DEFAULT_LANDMARK_NEIGHBORS.min(n_landmarks);
+        self.0.landmark_neighbors.unwrap_or(default)
+    }
+
+    /// Seed of the eigensolver's start vectors, of the landmarks and of samples.
     pub fn seed(&self) -> u64 {
         self.0.seed
     }

@@ -16,11 +16,25 @@ pub(crate) mod sealed {
             features: ArrayView2<'_, Self>,
             control: &dyn crate::Control,
         ) -> crate::Result<crate::Fit>;
+        fn fit_model(
+            lle: &crate::Lle,
+            features: ArrayView2<'_, Self>,
+            control: &dyn crate::Control,
+        ) -> crate::Result<(crate::Fit, crate::Model<Self>)>;
         fn nearest_neighbors(
             features: ArrayView2<'_, Self>,
             n_neighbors: usize,
             control: &dyn crate::Control,
         ) -> crate::Result<ndarray::Array2<u32>>;
+        fn transform(
+            model: &crate::Model<Self>,
+            rows: ArrayView2<'_, Self>,
+            control: &dyn crate::Control,
+        ) -> crate::Result<ndarray::Array2<f64>>;
+        fn add_to_sample(
+            sample: &mut crate::Sample<Self>,
+            rows: ArrayView2<'_, Self>,
+        ) -> crate::Result<()>;
     }
 }
 
@@ -34,6 +48,12 @@ pub trait Feature: sealed::Sealed + Copy + Send + Sync + PartialOrd + 'static {
     /// Times a power of two.
     #[must_use]
     fn scaled(self, exponent: i32) -> Self;
+    /// Times two to the power of `exponent`, in two steps, neither of which overflows where the product
+    /// does not.
+    #[must_use]
+    fn scaled_twice(self, exponent: i32) -> Self {
+        self.scaled(exponent / 2).scaled(exponent - exponent / 2)
+    }
     /// Largest magnitude whose squared differences, summed over any number of dimensions that fits in
     /// memory, stay finite in `f64`.
     const LARGEST: f64 = 1e140;
@@ -86,6 +106,18 @@ impl<'a, T: Feature> Points<'a, T> {
     pub(crate) fn row(&self, row: usize) -> &'a [T] {
         &self.values[row * self.dimensions..(row + 1) * self.dimensions]
     }
+
+    /// A part of the points.
+    pub(crate) fn rows(&self, range: std::ops::Range<usize>) -> Points<'a, T> {
+        let values = &self.values[range.start * self.dimensions..range.end * self.dimensions];
+        Points::new(values, self.dimensions)
+    }
+
+    /// A copy of the values of some of the points.
+    pub(crate) fn gather(&self, ids: &[u32]) -> Vec<T> {
+        let rows = ids.iter().flat_map(|&id| self.row(id as usize));
+        rows.copied().collect()
+    }
 }
 
 /// The distinct rows of a matrix, sorted by their values, and which of them each row is.
@@ -95,6 +127,8 @@ pub(crate) struct DistinctRows<T> {
     dimensions: usize,
     /// For each row of the input the distinct row that equals it.
     row_to_point: Vec<u32>,
+    /// Steps by which [`enlarge`] scaled the values.
+    enlarged: u32,
 }
 
 impl<T: Feature> DistinctRows<T> {
@@ -103,7 +137,7 @@ impl<T: Feature> DistinctRows<T> {
         let (rows, dimensions) = features.dim();
         check(features)?;
         let mut values: Vec<T> = features.iter().map(|v| v.canonical()).collect();
-        enlarge(&mut values);
+        let enlarged = enlarge(&mut values);
         let row = |i: u32| &values[i as usize * dimensions..(i as usize + 1) * dimensions];
         let mut order: Vec<u32> = (0..rows as u32).collect();
         // All values are finite, so the partial order is total.
@@ -127,12 +161,21 @@ impl<T: Feature> DistinctRows<T> {
             values: distinct,
             dimensions,
             row_to_point,
+            enlarged,
         })
     }
 
-    /// Lets go of the values.
-    pub(crate) fn into_row_to_point(self) -> Vec<u32> {
-        self.row_to_point
+    /// Steps by which the values were scaled up, see [`scale_up`].
+    pub(crate) fn enlarged(&self) -> u32 {
+        self.enlarged
+    }
+
+    pub(crate) fn row_to_point(&self) -> &[u32] {
+        &self.row_to_point
+    }
+
+    pub(crate) fn values(&self) -> &[T] {
+        &self.values
     }
 
     pub(crate) fn points(&self) -> Points<'_, T> {
@@ -143,21 +186,32 @@ impl<T: Feature> DistinctRows<T> {
 /// Below this, squared differences of `f64` would underflow.
 const SMALL: f64 = 1e-100;
 
-/// Scales tiny values up, exactly: what is nearest, and the weights, do not depend on scale.
-pub(crate) fn enlarge<T: Feature>(values: &mut [T]) {
+/// One step of [`enlarge`].
+const STEP: u32 = 400;
+
+/// The exponent of two of `steps` steps of [`enlarge`].
+pub(crate) fn scale_up(steps: u32) -> i32 {
+    (steps * STEP) as i32
+}
+
+/// Scales tiny values up, exactly: what is nearest, and the weights, do not depend on scale. Returns the
+/// steps taken, see [`scale_up`].
+pub(crate) fn enlarge<T: Feature>(values: &mut [T]) -> u32 {
     if size_of::<T>() < size_of::<f64>() {
-        return;
+        return 0;
     }
     let largest = values
         .iter()
         .fold(0.0f64, |largest, v| largest.max(v.to_f64().abs()));
-    if largest > 0.0 && largest < SMALL {
-        // In steps that no factor overflows in.
-        let steps = if largest < SMALL * SMALL { 2 } else { 1 };
-        for _ in 0..steps {
-            values.iter_mut().for_each(|v| *v = v.scaled(400));
-        }
+    if largest == 0.0 || largest >= SMALL {
+        return 0;
     }
+    // In steps that no factor overflows in.
+    let steps = if largest < SMALL * SMALL { 2 } else { 1 };
+    for _ in 0..steps {
+        values.iter_mut().for_each(|v| *v = v.scaled(scale_up(1)));
+    }
+    steps
 }
 
 /// Rows that can be told apart by finite squared distances.

@@ -20,27 +20,24 @@ pub(crate) fn barycenter_weights<T: Feature>(
     reg: f64,
     control: &dyn Control,
 ) -> Result<Vec<f64>> {
-    let (k, dimensions) = (graph.k, points.dimensions());
+    let k = graph.k;
     let meter = Meter::new(control, Phase::Weights, graph.len() as u64);
     let mut weights = vec![0.0; graph.ids.len()];
     weights
         .par_chunks_mut(CHUNK * k)
         .enumerate()
         .try_for_each_init(
-            || (vec![0.0; k * dimensions], vec![0.0; k * k]),
-            |(differences, gram), (chunk, out)| {
+            || Barycenter::new(k, points.dimensions(), reg),
+            |solver, (chunk, out)| {
                 meter.check()?;
                 crate::simd::widest(
                     #[inline(always)]
                     || {
                         for (offset, out) in out.chunks_mut(k).enumerate() {
                             let point = chunk * CHUNK + offset;
-                            local_gram(points, point, graph.row(point), differences, gram);
-                            if !solve_barycenter(gram, reg, out) {
-                                return Err(singular(k, dimensions, reg));
-                            }
+                            solver.solve(points.row(point), points, graph.row(point), out)?;
                         }
-                        Ok(())
+                        Ok::<(), ManifoldError>(())
                     },
                 )?;
                 meter.add((out.len() / k) as u64);
@@ -50,6 +47,50 @@ pub(crate) fn barycenter_weights<T: Feature>(
     Ok(weights)
 }
 
+/// Solves the local problems of one thread.
+pub(crate) struct Barycenter {
+    reg: f64,
+    dimensions: usize,
+    differences: Vec<f64>,
+    gram: Vec<f64>,
+}
+
+impl Barycenter {
+    pub(crate) fn new(k: usize, dimensions: usize, reg: f64) -> Self {
+        Self {
+            reg,
+            dimensions,
+            differences: vec![0.0; k * dimensions],
+            gram: vec![0.0; k * k],
+        }
+    }
+
+    /// The weights of `points[neighbors]` that make up `own`, to be called inside
+    /// [`crate::simd::widest`].
+    #[inline(always)]
+    pub(crate) fn solve<T: Feature>(
+        &mut self,
+        own: &[T],
+        points: Points<'_, T>,
+        neighbors: &[u32],
+        weights: &mut [f64],
+    ) -> Result<()> {
+        local_gram(
+            own,
+            points,
+            neighbors,
+            &mut self.differences,
+            &mut self.gram,
+        );
+        if solve_barycenter(&mut self.gram, self.reg, weights) {
+            Ok(())
+        } else {
+            Err(singular(neighbors.len(), self.dimensions, self.reg))
+        }
+    }
+}
+
+#[cold]
 fn singular(k: usize, dimensions: usize, reg: f64) -> ManifoldError {
     ManifoldError::InvalidParameter {
         name: "reg",
@@ -64,14 +105,13 @@ fn singular(k: usize, dimensions: usize, reg: f64) -> ManifoldError {
 /// The lower triangle of the Gram matrix of the differences to the neighbours.
 #[inline(always)]
 fn local_gram<T: Feature>(
+    own: &[T],
     points: Points<'_, T>,
-    point: usize,
     neighbors: &[u32],
     differences: &mut [f64],
     gram: &mut [f64],
 ) {
     let (k, dimensions) = (neighbors.len(), points.dimensions());
-    let own = points.row(point);
     for (difference, &neighbor) in differences.chunks_mut(dimensions).zip(neighbors) {
         let other = points.row(neighbor as usize);
         for ((difference, p), x) in difference.iter_mut().zip(other).zip(own) {

@@ -7,7 +7,12 @@
 
 mod best;
 mod blocks;
+mod centred;
+mod foreign;
+mod proposals;
 mod tree;
+
+pub(crate) use foreign::Base;
 
 use ndarray::{Array2, ArrayView2};
 

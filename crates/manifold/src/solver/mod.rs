@@ -5,6 +5,7 @@ mod dense;
 mod exact;
 mod lanczos;
 mod order;
+mod pencil;
 mod triangular;
 
 use crate::control::{Budget, Clock};
@@ -13,6 +14,7 @@ use crate::panel::{Panel, symmetric_eigen};
 use crate::{Control, ManifoldError, Phase, Result, Solver};
 
 pub use exact::Ordering;
+pub(crate) use pencil::bottom_of_pencil;
 
 /// Eigenpairs of M, ascending.
 pub(crate) struct Eigenpairs {
