@@ -1,6 +1,5 @@
 //! Runs statements, one after the other.
 
-use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Instant;
@@ -93,25 +92,13 @@ impl Runner {
 
     /// Runs a statement until its end or Ctrl-C. Dropping the statement's stream cancels its work.
     async fn run_statement(&self, statement: Statement) -> Result<(), Failure> {
-        let copy_target = match &statement {
-            Statement::CopyTo(copy) => Some(copy.target.clone()),
-            _ => None,
-        };
-        let started = Cell::new(false);
         let result = tokio::select! {
-            result = self.plan_and_print(statement, &started) => result,
+            result = self.plan_and_print(statement) => result,
             _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
         };
         let fits = self.progress.take();
         if result.is_ok() {
             self.report_fits(&fits);
-        } else if let Some(target) = copy_target
-            && started.get()
-            && !self.quiet
-        {
-            say(&format!(
-                "note: COPY is not atomic: files that it had finished in '{target}' are still there"
-            ));
         }
         result
     }
@@ -127,12 +114,7 @@ impl Runner {
         }
     }
 
-    /// Sets `started` once there is a plan to run.
-    async fn plan_and_print(
-        &self,
-        statement: Statement,
-        started: &Cell<bool>,
-    ) -> Result<(), Failure> {
+    async fn plan_and_print(&self, statement: Statement) -> Result<(), Failure> {
         let start = Instant::now();
         let frame = self
             .session
@@ -143,7 +125,6 @@ impl Runner {
         if frame.schema().fields().is_empty() {
             return Ok(());
         }
-        started.set(true);
         let rows = self.print(frame).await?;
         if !self.quiet {
             let seconds = start.elapsed().as_secs_f64();

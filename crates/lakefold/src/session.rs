@@ -17,6 +17,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::dialect_from_str;
 use lakefold_functions::{FitReporter, FitReporterHandle, WINDOW_FUNCTION_NAMES, register_all};
+use lakefold_lake::WriteWholeFiles;
 
 use crate::copy::warn_of_existing_files;
 use crate::errors::error_message;
@@ -92,6 +93,7 @@ impl SessionBuilder {
             .with_config(self.config()?)
             .with_runtime_env(self.runtime()?)
             .with_default_features()
+            .with_physical_optimizer_rule(Arc::new(WriteWholeFiles))
             .build();
         let context = SessionContext::new_with_state(state);
         register_all(&context)?;
@@ -145,8 +147,9 @@ impl SessionBuilder {
 /// named arguments mean their defaults, and row order is kept. It derefs to `SessionContext`.
 ///
 /// `COPY … TO 'directory/'` writes zstd-compressed Parquet in files of
-/// [`DEFAULT_ROWS_PER_FILE`] rows. It is not atomic: where it fails, the files that it had
-/// finished stay, and nothing is removed.
+/// [`DEFAULT_ROWS_PER_FILE`] rows. Files appear whole or not at all
+/// ([`lakefold_lake::WriteWholeFiles`]): a COPY to a single file that fails leaves that file as it
+/// was. One to a directory leaves the files that it had finished.
 #[derive(Clone)]
 pub struct Session {
     context: SessionContext,
