@@ -43,6 +43,7 @@ pub use lakefold_manifold as manifold;
 
 pub use lle_embed::LleEmbed;
 pub use lle_exec::{LleCall, LleExec};
+pub use lle_options::OPTION_NAMES as LLE_OPTION_NAMES;
 pub use lle_rule::EmbedWithLleExec;
 pub use progress::{FitReporter, FitReporterHandle};
 pub use reference::reference_markdown;

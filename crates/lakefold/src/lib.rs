@@ -36,6 +36,7 @@
 mod copy;
 mod errors;
 mod memory;
+mod misplaced;
 mod rewrite;
 mod session;
 

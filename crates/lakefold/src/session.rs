@@ -16,13 +16,15 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::dialect_from_str;
-use lakefold_functions::{FitReporter, FitReporterHandle, WINDOW_FUNCTION_NAMES, register_all};
+use lakefold_functions::{
+    FitReporter, FitReporterHandle, LLE_OPTION_NAMES, WINDOW_FUNCTION_NAMES, register_all,
+};
 use lakefold_lake::WriteWholeFiles;
 
 use crate::copy::warn_of_existing_files;
 use crate::errors::error_message;
 use crate::memory::default_memory_limit;
-use crate::rewrite::{FunctionNames, KnownFunction, rewrite};
+use crate::rewrite::{Functions, KnownFunction, rewrite};
 
 /// Rows in one file of `COPY … TO 'directory/'`, unless
 /// `SET datafusion.execution.soft_max_rows_per_output_file` says otherwise. Files are cut between
@@ -216,7 +218,7 @@ impl Session {
     /// # Errors
     /// For a statement that cannot be planned.
     pub async fn execute(&self, mut statement: Statement) -> Result<DataFrame> {
-        rewrite(&mut statement, &self.function_names())?;
+        rewrite(&mut statement, &self.functions())?;
         if let Statement::CopyTo(copy) = &statement {
             warn_of_existing_files(&self.context, copy).await;
         }
@@ -229,26 +231,22 @@ impl Session {
     }
 
     /// Read from the session, because a user may have replaced a function.
-    fn function_names(&self) -> FunctionNames {
+    fn functions(&self) -> Functions {
         let state = self.context.state();
-        WINDOW_FUNCTION_NAMES
-            .iter()
-            .filter_map(|name| {
-                let function = state.window_functions().get(*name)?;
-                let parameters = function
-                    .signature()
-                    .parameter_names
-                    .clone()
-                    .unwrap_or_default();
-                Some((
-                    (*name).to_owned(),
-                    KnownFunction {
-                        is_window: true,
-                        parameters,
-                    },
-                ))
-            })
-            .collect()
+        let known = WINDOW_FUNCTION_NAMES.iter().filter_map(|name| {
+            let function = state.window_functions().get(*name)?;
+            let parameters = function.signature().parameter_names.clone();
+            let known = KnownFunction {
+                is_window: true,
+                parameters: parameters.unwrap_or_default(),
+                options: LLE_OPTION_NAMES.map(str::to_owned).to_vec(),
+            };
+            Some(((*name).to_owned(), known))
+        });
+        Functions {
+            known: known.collect(),
+            aggregates: state.aggregate_functions().keys().cloned().collect(),
+        }
     }
 }
 
