@@ -48,6 +48,7 @@ pub use lle_rule::EmbedWithLleExec;
 pub use progress::{FitReporter, FitReporterHandle};
 pub use reference::reference_markdown;
 pub use register::{
-    WINDOW_FUNCTION_NAMES, all_scalar_udfs, all_window_udfs, physical_optimizer_rule, register_all,
+    WINDOW_FUNCTION_NAMES, all_scalar_udfs, all_window_udfs, function_names,
+    physical_optimizer_rule, register_all,
 };
 pub use softmax::Softmax;
