@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use datafusion::common::config::ConfigNonZeroUsize;
+use datafusion::common::format::MetricType;
 use datafusion::common::{plan_datafusion_err, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::{DataFusionError, Result};
@@ -122,6 +123,8 @@ impl SessionBuilder {
         options.execution.parquet.compression = Some("zstd(3)".to_owned());
         // Text columns would turn into view types on the way from file to file.
         options.execution.parquet.schema_force_view_types = false;
+        // Lines of a thousand characters are for the developers of operators.
+        options.explain.analyze_level = MetricType::Summary;
         if let Some(reporter) = &self.reporter {
             config = config.with_extension(Arc::new(FitReporterHandle(Arc::clone(reporter))));
         }
