@@ -11,6 +11,13 @@
 //! lakefold_functions::register_all(&ctx)?;
 //! let weights = ctx.sql("SELECT softmax([1.0, 2.0, 3.0]) AS weights").await?;
 //! weights.show().await?;
+//! let embedded = ctx
+//!     .sql(
+//!         "SELECT i, lle_embed(make_array(cos(i * 0.1) * i, sin(i * 0.1) * i, i % 7), 2, 8) OVER () AS y
+//!          FROM generate_series(1, 60) AS points (i)",
+//!     )
+//!     .await?;
+//! assert_eq!(embedded.count().await?, 60);
 //! # Ok(())
 //! # }
 //! ```

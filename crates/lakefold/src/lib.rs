@@ -11,6 +11,16 @@
 //! lakefold::register_all(&ctx)?;
 //! let rows = ctx.sql("SELECT softmax([1.0, 2.0, 3.0]) AS weights").await?.collect().await?;
 //! assert_eq!(rows[0].num_rows(), 1);
+//!
+//! // A spiral band of 60 points; a plain session needs OVER.
+//! let embedded = ctx
+//!     .sql(
+//!         "SELECT lle_embed(make_array(cos(i * 0.1) * i, sin(i * 0.1) * i, i % 7), 2, 8) OVER () AS y
+//!          FROM generate_series(1, 60) AS points (i)",
+//!     )
+//!     .await?;
+//! let rows = embedded.filter(datafusion::prelude::col("y").is_not_null())?.count().await?;
+//! assert_eq!(rows, 60);
 //! # Ok(())
 //! # }
 //! ```
