@@ -2,10 +2,10 @@
 
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::util::pretty::pretty_format_batches;
-use lakefold_tests::{repository, session};
+use lakefold_tests::{lines, repository, session};
 
-/// The last statement's result, as a table.
-async fn run(name: &str) -> String {
+/// The last statement's result.
+async fn run(name: &str) -> Vec<RecordBatch> {
     std::env::set_current_dir(repository()).unwrap();
     let sql = std::fs::read_to_string(format!("queries/{name}.sql")).unwrap();
     let session = session().unwrap();
@@ -19,17 +19,43 @@ async fn run(name: &str) -> String {
             .await
             .unwrap();
     }
-    let rows: usize = last.iter().map(RecordBatch::num_rows).sum();
-    assert!(rows > 0, "{name} returns no row");
-    pretty_format_batches(&last).unwrap().to_string()
+    last
 }
 
-/// Numbers of the last column, row by row.
-fn numbers(table: &str) -> Vec<f64> {
-    table
-        .lines()
-        .filter_map(|line| line.rsplit('|').nth(1)?.trim().parse().ok())
-        .collect()
+/// The same, every value as text.
+async fn rows(name: &str) -> Vec<Vec<String>> {
+    let batches = run(name).await;
+    batches.iter().flat_map(|b| lines(b).unwrap()).collect()
+}
+
+fn number(text: &str) -> f64 {
+    text.parse()
+        .unwrap_or_else(|_| panic!("'{text}' is no number"))
+}
+
+/// The numbers of a list such as `[0.5, -1.2]`.
+fn list(text: &str) -> Vec<f64> {
+    let inner = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    inner.unwrap().split(", ").map(number).collect()
+}
+
+fn column(rows: &[Vec<String>], column: usize) -> Vec<f64> {
+    rows.iter().map(|row| number(&row[column])).collect()
+}
+
+/// Pearson's.
+fn correlation(x: &[f64], y: &[f64]) -> f64 {
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+    let (mean_x, mean_y) = (mean(x), mean(y));
+    let dot = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
+        x.iter()
+            .zip(y)
+            .map(|(x, y)| f(x - mean_x, y - mean_y))
+            .sum()
+    };
+    dot(&|x, y| x * y) / (dot(&|x, _| x * x) * dot(&|_, y| y * y)).sqrt()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,58 +89,105 @@ async fn every_query_has_a_test() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn embed_table() {
-    let table = run("embed_table").await;
-    assert_eq!(
-        table.lines().filter(|line| line.contains('[')).count(),
-        10,
-        "{table}"
-    );
+    let rows = rows("embed_table").await;
+    assert_eq!(rows.len(), 10);
+    for (id, row) in rows.iter().enumerate() {
+        // The first ten digits of the file are 0 to 9.
+        assert_eq!(row[..2], [id.to_string(), id.to_string()]);
+        assert_eq!(list(&row[2]).len(), 2);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn embed_per_group() {
-    insta::assert_snapshot!(run("embed_per_group").await);
+    let batches = run("embed_per_group").await;
+    insta::assert_snapshot!(pretty_format_batches(&batches).unwrap());
 }
 
+/// The first coordinate follows the roll.
 #[tokio::test(flavor = "multi_thread")]
 async fn features_from_columns() {
-    let table = run("features_from_columns").await;
-    assert_eq!(
-        table.lines().filter(|line| line.contains('[')).count(),
-        10,
-        "{table}"
-    );
+    let rows = rows("features_from_columns").await;
+    assert_eq!(column(&rows, 0), (0..10).map(f64::from).collect::<Vec<_>>());
+    let t = column(&rows, 1);
+    let first: Vec<f64> = rows.iter().map(|row| list(&row[2])[0]).collect();
+    assert!(correlation(&t, &first).abs() > 0.99, "{rows:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn join_metadata() {
-    let table = run("join_metadata").await;
-    assert!(
-        table.contains("median_kib") && table.lines().count() > 10,
-        "{table}"
-    );
+    let rows = rows("join_metadata").await;
+    assert_eq!(rows[0][..2], ["libs", "509"]);
+    let packages = column(&rows, 1);
+    assert!(packages.is_sorted_by(|a, b| a >= b) && packages.iter().all(|n| *n >= 50.0));
+    // The centre of all rows is 0, and duplicates move it little.
+    for center in [2, 3] {
+        let weighted = column(&rows, center).into_iter().zip(&packages);
+        let mean = weighted.map(|(c, n)| c * n).sum::<f64>() / packages.iter().sum::<f64>();
+        assert!(mean.abs() < 0.2, "{mean}");
+    }
+    assert!(column(&rows, 4).iter().all(|kib| *kib > 0.0));
 }
 
+/// In 5 of 64 dimensions, neighbours still show the same digit three times out of four; by chance it
+/// would be one in ten.
 #[tokio::test(flavor = "multi_thread")]
 async fn nearest_in_embedding() {
-    let table = run("nearest_in_embedding").await;
-    println!("{table}");
-    assert!(!numbers(&table).is_empty(), "{table}");
+    let rows = rows("nearest_in_embedding").await;
+    assert_eq!(column(&rows, 0), (0..10).map(f64::from).collect::<Vec<_>>());
+    let questions = column(&rows, 1);
+    assert_eq!(questions.iter().sum::<f64>(), 50.0);
+    let shares = column(&rows, 2);
+    assert!(
+        shares.iter().all(|share| (0.3..=1.0).contains(share)),
+        "{rows:?}"
+    );
+    let same: f64 = shares
+        .iter()
+        .zip(&questions)
+        .map(|(share, n)| share * n)
+        .sum();
+    assert!(same / 50.0 > 0.7, "{rows:?}");
 }
 
+/// Weights sum to 1, and their logarithms differ as the similarities do, divided by the temperature.
 #[tokio::test(flavor = "multi_thread")]
 async fn softmax_scores() {
-    let table = run("softmax_scores").await;
-    println!("{table}");
-    assert!(!table.contains("NaN"), "{table}");
+    let rows = rows("softmax_scores").await;
+    assert_eq!(rows.len(), 5);
+    assert!(
+        rows.iter()
+            .all(|row| row[0] == rows[0][0] && row[1] != row[0])
+    );
+    let (similarities, weights) = (column(&rows, 2), column(&rows, 3));
+    assert!(
+        (weights.iter().sum::<f64>() - 1.0).abs() < 0.003,
+        "{rows:?}"
+    );
+    for (similarity, weight) in similarities.iter().zip(&weights) {
+        let expected = weights[0] * ((similarity - similarities[0]) / 0.1).exp();
+        assert!((weight - expected).abs() < 0.005, "{rows:?}");
+    }
 }
 
 /// One coordinate follows the roll and the other its height.
 #[tokio::test(flavor = "multi_thread")]
 async fn swiss_roll_truth() {
-    let table = run("swiss_roll_truth").await;
-    println!("{table}");
-    assert!(numbers(&table).iter().any(|v| *v > 0.9), "{table}");
+    let rows = rows("swiss_roll_truth").await;
+    let [row] = rows.as_slice() else {
+        panic!("{rows:?}");
+    };
+    let [first_t, first_height, second_t, second_height] = row.as_slice() else {
+        panic!("{row:?}");
+    };
+    assert!(
+        number(first_t) > 0.99 && number(second_height) > 0.9,
+        "{row:?}"
+    );
+    assert!(
+        number(first_height) < 0.1 && number(second_t) < 0.1,
+        "{row:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,8 +196,9 @@ async fn write_chunks() {
     if out.exists() {
         std::fs::remove_dir_all(&out).unwrap();
     }
-    let table = run("write_chunks").await;
-    assert!(table.contains("5000"), "{table}");
+    let rows = rows("write_chunks").await;
+    assert_eq!(rows[0][..2], ["5000", "5000"]);
+    assert!(rows[0][2].starts_with("List(Float32"), "{rows:?}");
     assert!(
         std::fs::read_dir(out).unwrap().count() >= 2,
         "several chunks"

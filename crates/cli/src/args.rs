@@ -30,7 +30,8 @@ pub(crate) enum Command {
 ///
 /// Reads statements from -c and -f in the order given, else from stdin, else starts an interactive
 /// shell. FROM takes tables, files, directories and globs, such as FROM 'lake/*.parquet'. The first
-/// statement that fails ends the run.
+/// statement that fails ends the run. Where the reader of stdout leaves, as in `| head`, queries are
+/// skipped from then on, quietly, and statements that write or define something still run.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct SqlArgs {
@@ -43,7 +44,8 @@ pub(crate) struct SqlArgs {
     pub(crate) files: Vec<PathBuf>,
 
     /// How results are written to stdout. `table` is for people: it shortens long lists and shows
-    /// --max-rows rows. The others write every row in full, as it comes
+    /// --max-rows rows. The others write every row in full, as it comes. Each statement with a result
+    /// writes one of its own: a csv header or a json array for each
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
 

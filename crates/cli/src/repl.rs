@@ -10,17 +10,19 @@ use tokio::runtime::Runtime;
 
 use crate::failure::Failure;
 use crate::repl_commands::{self, Next};
-use crate::repl_helper::SqlHelper;
+use crate::repl_helper::{SqlHelper, is_complete};
 use crate::runner::Runner;
 use crate::scripts::Script;
 use crate::stderr::say;
 
 const PROMPT: &str = "lakefold> ";
+/// While a statement waits for its semicolon.
+const CONTINUED: &str = "     ...> ";
 
-/// Reads and runs statements until `\q` or Ctrl-D. Ctrl-C stops a statement or clears the line.
+/// Reads and runs statements until `\q` or Ctrl-D. Ctrl-C stops a statement or clears the input.
 pub(crate) fn run(runtime: &Runtime, runner: &mut Runner) -> Result<(), Failure> {
     let failed = |error: ReadlineError| Failure::Failed(error.to_string());
-    let mut config = Config::builder().auto_add_history(true);
+    let mut config = Config::builder();
     if !std::io::stdout().is_terminal() {
         // Results go to a file: the prompt must not.
         config = config.behavior(Behavior::PreferTerm);
@@ -54,14 +56,28 @@ fn read_and_run(
     runner: &mut Runner,
     editor: &mut Editor<SqlHelper, FileHistory>,
 ) -> Result<(), Failure> {
+    let mut input = String::new();
     loop {
-        let line = match editor.readline(PROMPT) {
-            Ok(line) => line,
-            Err(ReadlineError::Interrupted) => continue,
+        let prompt = if input.is_empty() { PROMPT } else { CONTINUED };
+        match editor.readline(prompt) {
+            Ok(line) => input.push_str(&line),
+            Err(ReadlineError::Interrupted) => {
+                input.clear();
+                continue;
+            }
             Err(ReadlineError::Eof) => return Ok(()),
             Err(error) => return Err(Failure::Failed(error.to_string())),
-        };
-        let line = line.trim();
+        }
+        if let Some(command) = command_word(&input) {
+            command.clone_into(&mut input);
+        } else if !is_complete(&input) {
+            input.push('\n');
+            continue;
+        }
+        let statement = std::mem::take(&mut input);
+        let line = statement.trim();
+        // Fails only where there is no history to keep.
+        let _ = editor.add_history_entry(line);
         let result = if let Some(command) = line.strip_prefix('\\') {
             match repl_commands::run(runtime, runner, command) {
                 Ok(Next::Quit) => return Ok(()),
@@ -82,6 +98,20 @@ fn read_and_run(
                 failure.report();
             }
         }
+    }
+}
+
+/// The command meant by people who do not know `\q` and `\?` yet.
+fn command_word(input: &str) -> Option<&'static str> {
+    match input
+        .trim()
+        .trim_end_matches(';')
+        .to_ascii_lowercase()
+        .as_str()
+    {
+        "exit" | "quit" => Some("\\q"),
+        "help" => Some("\\?"),
+        _ => None,
     }
 }
 

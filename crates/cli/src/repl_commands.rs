@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use datafusion::logical_expr::Documentation;
-use lakefold::WINDOW_FUNCTION_NAMES;
+use lakefold::{error_message, function_names};
 use tokio::runtime::Runtime;
 
 use crate::args::Format;
@@ -21,10 +21,14 @@ const HELP: &str = "\
 \\rows [N]         show or set the rows that tables show, or none for all
 \\quiet            switch counts and notes off or on
 \\?                this list
-\\q                quit (or Ctrl-D)
+\\q                quit (or Ctrl-D, quit, exit)
 
 SET datafusion.execution.soft_max_rows_per_output_file = 100000;  changes a setting
 SHOW ALL;                                                         lists them";
+
+/// `SHOW TABLES` would list `DataFusion`'s own views as well.
+const TABLES: &str = "SELECT table_schema, table_name, table_type FROM information_schema.tables
+    WHERE table_schema <> 'information_schema' ORDER BY table_schema, table_name";
 
 /// Whether the shell goes on.
 pub(crate) enum Next {
@@ -44,14 +48,20 @@ pub(crate) fn run(runtime: &Runtime, runner: &mut Runner, command: &str) -> Resu
     match (name, argument) {
         ("q" | "quit", None) => return Ok(Next::Quit),
         ("?" | "help", None) => say(HELP),
-        ("d", None) => run_sql(runtime, runner, "SHOW TABLES")?,
+        ("d", None) => run_sql(runtime, runner, TABLES)?,
         ("d", Some(table)) => run_sql(runtime, runner, &format!("DESCRIBE {}", quoted(table)))?,
-        ("h", None) => list_functions(runner),
+        ("h", None) => list_functions(runner)?,
         ("h", Some(function)) => describe_function(runner, function)?,
         ("i", Some(path)) => run_file(runtime, runner, path)?,
         ("format", None) => say(&format!("{}", runner.format)),
         ("format", Some(format)) => {
-            runner.format = Format::from_str(format, true).map_err(Failure::Failed)?;
+            runner.format = Format::from_str(format, true).map_err(|_| {
+                let known: Vec<_> = Format::value_variants()
+                    .iter()
+                    .map(Format::to_string)
+                    .collect();
+                Failure::Failed(format!("no format '{format}': choose {}", known.join(", ")))
+            })?;
         }
         ("rows", None) => say(&format!("{}", runner.max_rows)),
         ("rows", Some(rows)) => runner.max_rows = rows.parse().map_err(Failure::Failed)?,
@@ -94,9 +104,10 @@ fn quoted(name: &str) -> String {
     }
 }
 
-fn list_functions(runner: &Runner) {
-    for name in WINDOW_FUNCTION_NAMES {
-        let summary = documentation(runner, name)
+fn list_functions(runner: &Runner) -> Result<(), Failure> {
+    let names = function_names().map_err(|error| Failure::Failed(error_message(&error)))?;
+    for name in names {
+        let summary = documentation(runner, &name)
             .and_then(|doc| {
                 doc.description
                     .split_inclusive('.')
@@ -106,14 +117,15 @@ fn list_functions(runner: &Runner) {
             .unwrap_or_default();
         say(&format!("{name:<18}{}", summary.trim()));
     }
-    say("\\h NAME describes one; SHOW FUNCTIONS; lists DataFusion's as well");
+    say("\\h NAME describes one, DataFusion's as well, which SHOW FUNCTIONS; lists");
+    Ok(())
 }
 
 fn describe_function(runner: &Runner, name: &str) -> Result<(), Failure> {
     let name = name.trim_end_matches("()").to_lowercase();
     let Some(doc) = documentation(runner, &name) else {
         return Err(Failure::Failed(format!(
-            "no function '{name}' with a description: SHOW FUNCTIONS; lists all"
+            "no function '{name}' with a description: \\h lists Lakefold's, SHOW FUNCTIONS; DataFusion's"
         )));
     };
     say(&format!(

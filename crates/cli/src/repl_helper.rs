@@ -1,4 +1,4 @@
-//! Line editing for SQL: colours, file names inside quotes, several lines until a semicolon.
+//! Line editing for SQL: colours, file names inside quotes, where a statement ends.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use datafusion_cli::highlighter::SyntaxHighlighter;
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
-use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::validate::Validator;
 use rustyline::{Context, Helper, Result};
 
 pub(crate) struct SqlHelper {
@@ -66,18 +66,10 @@ impl Highlighter for SqlHelper {
     }
 }
 
-impl Validator for SqlHelper {
-    fn validate(&self, context: &mut ValidationContext<'_>) -> Result<ValidationResult> {
-        Ok(if is_complete(context.input()) {
-            ValidationResult::Valid(None)
-        } else {
-            ValidationResult::Incomplete
-        })
-    }
-}
+impl Validator for SqlHelper {}
 
 /// An empty line, a command, or statements whose last one ends with a semicolon.
-fn is_complete(input: &str) -> bool {
+pub(crate) fn is_complete(input: &str) -> bool {
     let trimmed = input.trim();
     trimmed.is_empty() || trimmed.starts_with('\\') || scan(trimmed) == Scan::AfterSemicolon
 }

@@ -1,12 +1,12 @@
 //! Runs statements, one after the other.
 
-use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::ast;
 use datafusion_cli::print_options::MaxRows;
 use futures::StreamExt;
 use lakefold::{Session, Statement, error_message};
@@ -47,8 +47,15 @@ impl Runner {
 
     /// Runs scripts until the first failure. Each is checked for syntax before any of it runs.
     pub(crate) async fn run_scripts(&self, scripts: &[Script]) -> Result<(), Failure> {
+        let mut output_closed = false;
         for script in scripts {
-            self.run_script(script, scripts.len() > 1).await?;
+            match self.run(script, scripts.len() > 1, output_closed).await {
+                Err(Failure::OutputClosed) => output_closed = true,
+                result => result?,
+            }
+        }
+        if output_closed {
+            return Err(Failure::OutputClosed);
         }
         Ok(())
     }
@@ -58,6 +65,17 @@ impl Runner {
         &self,
         script: &Script,
         name_source: bool,
+    ) -> Result<(), Failure> {
+        self.run(script, name_source, false).await
+    }
+
+    /// After `output_closed` nobody reads results any more, and only statements that do something
+    /// besides are run.
+    async fn run(
+        &self,
+        script: &Script,
+        name_source: bool,
+        mut output_closed: bool,
     ) -> Result<(), Failure> {
         let Script { source, text } = script;
         let statements = self.session.statements(text).map_err(|error| {
@@ -70,6 +88,9 @@ impl Runner {
         })?;
         let count = statements.len();
         for (index, statement) in statements.into_iter().enumerate() {
+            if output_closed && !has_effects(&statement) {
+                continue;
+            }
             let place = match (count > 1, name_source) {
                 (true, _) => {
                     format!(
@@ -81,37 +102,30 @@ impl Runner {
                 (false, true) => format!("\n  in {source}: {}", quote(&statement)),
                 (false, false) => String::new(),
             };
-            self.run_statement(statement)
-                .await
-                .map_err(|failure| match failure {
-                    Failure::Failed(message) => Failure::Failed(format!("{message}{place}")),
-                    other => other,
-                })?;
+            match self.run_statement(statement).await {
+                Ok(()) => {}
+                Err(Failure::OutputClosed) => output_closed = true,
+                Err(Failure::Failed(message)) => {
+                    return Err(Failure::Failed(format!("{message}{place}")));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        if output_closed {
+            return Err(Failure::OutputClosed);
         }
         Ok(())
     }
 
     /// Runs a statement until its end or Ctrl-C. Dropping the statement's stream cancels its work.
     async fn run_statement(&self, statement: Statement) -> Result<(), Failure> {
-        let copy_target = match &statement {
-            Statement::CopyTo(copy) => Some(copy.target.clone()),
-            _ => None,
-        };
-        let started = Cell::new(false);
         let result = tokio::select! {
-            result = self.plan_and_print(statement, &started) => result,
+            result = self.plan_and_print(statement) => result,
             _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
         };
         let fits = self.progress.take();
         if result.is_ok() {
             self.report_fits(&fits);
-        } else if let Some(target) = copy_target
-            && started.get()
-            && !self.quiet
-        {
-            say(&format!(
-                "note: COPY is not atomic: files that it had finished in '{target}' are still there"
-            ));
         }
         result
     }
@@ -127,12 +141,7 @@ impl Runner {
         }
     }
 
-    /// Sets `started` once there is a plan to run.
-    async fn plan_and_print(
-        &self,
-        statement: Statement,
-        started: &Cell<bool>,
-    ) -> Result<(), Failure> {
+    async fn plan_and_print(&self, statement: Statement) -> Result<(), Failure> {
         let start = Instant::now();
         let frame = self
             .session
@@ -143,7 +152,6 @@ impl Runner {
         if frame.schema().fields().is_empty() {
             return Ok(());
         }
-        started.set(true);
         let rows = self.print(frame).await?;
         if !self.quiet {
             let seconds = start.elapsed().as_secs_f64();
@@ -192,6 +200,24 @@ impl Runner {
             stdout.flush()
         })?;
         Ok(())
+    }
+}
+
+/// Whether a statement does more than give a result.
+fn has_effects(statement: &Statement) -> bool {
+    match statement {
+        Statement::Statement(statement) => !matches!(
+            statement.as_ref(),
+            ast::Statement::Query(_)
+                | ast::Statement::Explain { analyze: false, .. }
+                | ast::Statement::ExplainTable { .. }
+                | ast::Statement::ShowTables { .. }
+                | ast::Statement::ShowColumns { .. }
+                | ast::Statement::ShowFunctions { .. }
+                | ast::Statement::ShowVariable { .. }
+        ),
+        Statement::Explain(explain) => explain.options.analyze && has_effects(&explain.statement),
+        Statement::CopyTo(_) | Statement::CreateExternalTable(_) | Statement::Reset(_) => true,
     }
 }
 

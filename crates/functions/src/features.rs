@@ -26,11 +26,14 @@ pub(crate) struct Site {
 
 impl Site {
     /// How a row is named. `row` counts from 0 in the order in which rows reached the function, which
-    /// after an (unstable) sort by the partition's key is nobody's order, so other columns are shown too.
+    /// after an (unstable) sort by the partition's key is nobody's order: the message says so, and other
+    /// columns are shown too.
     pub(crate) fn row(&self, row: usize) -> String {
-        let of_partition = match self.partition {
-            Some(_) => " of the partition",
-            None => "",
+        let of_partition = match (&self.partition, self.batches.as_slice()) {
+            (Some(_), _) => " of the partition as sorted by its key",
+            // DataFusion's own window operator tells neither key nor batches.
+            (None, []) => " of its partition",
+            (None, _) => "",
         };
         let columns = self.other_columns(row).unwrap_or_default();
         format!("row {row}{of_partition} (counted from 0{columns})")
@@ -301,12 +304,12 @@ mod tests {
         let ragged = message(&[Some(1.0)]);
         assert!(
             ragged.contains(
-                "lle_embed of column embedding: row 2 (counted from 0) has 1 dimensions, but row 0 \
-                 has 2"
+                "lle_embed of column embedding: row 2 of its partition (counted from 0) has 1 dimensions, \
+                 but row 0 has 2"
             ),
             "{ragged}"
         );
-        assert!(message(&[]).contains("row 2 (counted from 0) has an empty list"));
+        assert!(message(&[]).contains("row 2 of its partition (counted from 0) has an empty list"));
         assert!(message(&[Some(1.0), None]).contains("has NULL in dimension 1"));
     }
 
@@ -332,14 +335,17 @@ mod tests {
         };
         assert_eq!(
             site.row(1),
-            "row 1 of the partition (counted from 0, id = 8, name = NULL)"
+            "row 1 of the partition as sorted by its key (counted from 0, id = 8, name = NULL)"
         );
         let long = format!(
-            "row 2 of the partition (counted from 0, id = 9, name = '{}…)",
+            "row 2 of the partition as sorted by its key (counted from 0, id = 9, name = '{}…)",
             "ü".repeat(59)
         );
         assert_eq!(site.row(2), long);
-        assert_eq!(site.row(3), "row 3 of the partition (counted from 0)");
+        assert_eq!(
+            site.row(3),
+            "row 3 of the partition as sorted by its key (counted from 0)"
+        );
     }
 
     #[test]

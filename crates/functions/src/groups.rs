@@ -15,7 +15,7 @@ use futures::StreamExt;
 use futures::future::try_join_all;
 
 use crate::features::shown;
-use crate::memory::{Budget, batch_bytes, resources_exhausted};
+use crate::memory::{Budget, INPUT, batch_bytes, resources_exhausted};
 
 /// The rows of one fit, as batches in input order.
 pub(crate) struct Group {
@@ -35,7 +35,7 @@ impl Group {
 }
 
 fn hold(held: &Budget, batch: &RecordBatch) -> Result<()> {
-    held.reserve("one more batch of the input", batch_bytes(batch))
+    held.reserve(INPUT, batch_bytes(batch))
         .map_err(|error| resources_exhausted("lle_embed", &error))
 }
 

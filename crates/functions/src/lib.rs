@@ -11,6 +11,13 @@
 //! lakefold_functions::register_all(&ctx)?;
 //! let weights = ctx.sql("SELECT softmax([1.0, 2.0, 3.0]) AS weights").await?;
 //! weights.show().await?;
+//! let embedded = ctx
+//!     .sql(
+//!         "SELECT i, lle_embed(make_array(cos(i * 0.1) * i, sin(i * 0.1) * i, i % 7), 2, 8) OVER () AS y
+//!          FROM generate_series(1, 60) AS points (i)",
+//!     )
+//!     .await?;
+//! assert_eq!(embedded.count().await?, 60);
 //! # Ok(())
 //! # }
 //! ```
@@ -43,10 +50,12 @@ pub use lakefold_manifold as manifold;
 
 pub use lle_embed::LleEmbed;
 pub use lle_exec::{LleCall, LleExec};
+pub use lle_options::OPTION_NAMES as LLE_OPTION_NAMES;
 pub use lle_rule::EmbedWithLleExec;
 pub use progress::{FitReporter, FitReporterHandle};
 pub use reference::reference_markdown;
 pub use register::{
-    WINDOW_FUNCTION_NAMES, all_scalar_udfs, all_window_udfs, physical_optimizer_rule, register_all,
+    WINDOW_FUNCTION_NAMES, all_scalar_udfs, all_window_udfs, function_names,
+    physical_optimizer_rule, register_all,
 };
 pub use softmax::Softmax;

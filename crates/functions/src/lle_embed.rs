@@ -200,7 +200,12 @@ fn float_type(features: &DataType) -> Result<FloatType> {
             DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => {
                 "cast its elements to a number type first"
             }
-            _ => "name a column of numbers, or write make_array(a, b, …) to make one of scalar columns",
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+                "if it is a list written as text, as CSV has it, parse it: \
+                 CAST(string_to_array(btrim(column, '[]'), ',') AS DOUBLE[]); Parquet and JSON keep \
+                 lists as they are"
+            }
+            _ => "name a column of lists, or write make_array(a, b, …) to make one of scalar columns",
         };
         plan_datafusion_err!("features of lle_embed must be a list of numbers, got {features}: {remedy}")
     })

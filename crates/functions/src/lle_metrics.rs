@@ -1,9 +1,9 @@
-//! What `EXPLAIN ANALYZE` shows of fits.
+//! What `EXPLAIN ANALYZE` shows of fits: the seconds of each phase only at its level `dev`.
 
 use std::time::Duration;
 
 use datafusion::physical_plan::metrics::{
-    BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, Time,
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, MetricType, Time,
 };
 use lakefold_manifold::{Diagnostics, Phase};
 
@@ -22,7 +22,8 @@ pub(crate) struct LleMetrics {
 
 impl LleMetrics {
     pub(crate) fn new(metrics: &ExecutionPlanMetricsSet, partition: usize) -> Self {
-        let count = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
+        let summary = || MetricBuilder::new(metrics).with_type(MetricType::Summary);
+        let count = |name: &'static str| summary().counter(name, partition);
         let time = |phase: Phase| {
             let time = MetricBuilder::new(metrics).subset_time(format!("{phase}_time"), partition);
             (phase, time)
@@ -34,8 +35,7 @@ impl LleMetrics {
             distinct_rows: count("distinct_rows"),
             closed_components: count("closed_components"),
             bridged_edges: count("bridged_edges"),
-            peak_reserved_bytes: MetricBuilder::new(metrics)
-                .gauge("peak_reserved_bytes", partition),
+            peak_reserved_bytes: summary().gauge("peak_reserved_bytes", partition),
             phases: Phase::ALL.into_iter().map(time).collect(),
         }
     }

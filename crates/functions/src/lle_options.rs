@@ -3,8 +3,8 @@
 use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::common::{Result, plan_err};
 
-/// Everything that `options` may set.
-pub(crate) const OPTION_NAMES: [&str; 5] = ["n_neighbors", "reg", "method", "solver", "seed"];
+/// Everything that the argument `options` of `lle_embed` may set.
+pub const OPTION_NAMES: [&str; 5] = ["n_neighbors", "reg", "method", "solver", "seed"];
 
 /// Splits `key=value` pairs; keys come back as spelled in [`OPTION_NAMES`].
 pub(crate) fn parse_options(options: &str) -> Result<Vec<(&'static str, &str)>> {

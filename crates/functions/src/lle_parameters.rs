@@ -4,6 +4,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result, ScalarValue, plan_datafusion_err, plan_err};
 use lakefold_manifold::{Lle, ManifoldError, Method, Solver};
 
+use crate::features::shown;
 use crate::lle_options::parse_options;
 
 /// More neighbours or components than this cannot be stored, let alone computed.
@@ -82,8 +83,16 @@ fn count(parameter: &'static str, value: &ScalarValue) -> Result<Option<usize>> 
         return Ok(None);
     }
     let invalid = || {
+        let hint = match value.try_as_str().flatten() {
+            Some(text) if text.contains('=') => {
+                format!(": options are the fourth argument, write options => '{text}'")
+            }
+            Some(text) if text.parse::<u32>().is_ok() => ": leave the quotes out".to_owned(),
+            _ => String::new(),
+        };
         plan_datafusion_err!(
-            "{parameter} of lle_embed must be a whole number from 1 to {LARGEST_COUNT}, got {value}"
+            "{parameter} of lle_embed must be a whole number from 1 to {LARGEST_COUNT}, got {}{hint}",
+            shown(value)
         )
     };
     if !value.data_type().is_numeric() {

@@ -8,7 +8,7 @@ use datafusion::common::DataFusionError;
 use datafusion::execution::memory_pool::{
     MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
 };
-use lakefold_manifold::ReserveError;
+use lakefold_manifold::{ReserveError, bytes};
 
 use crate::float_lists::ListRows;
 
@@ -59,12 +59,39 @@ impl Budget {
     }
 }
 
+/// The purpose of [`Budget::reserve`] for the rows that a fit waits for.
+pub(crate) const INPUT: &str = "one more batch of the input";
+
 /// The error of a query whose fit does not fit. `subject` is what was to be computed.
 pub(crate) fn resources_exhausted(subject: &str, error: &ReserveError) -> DataFusionError {
+    let limit = match error.limit {
+        Some(limit) => format!("the limit is {}", bytes(limit)),
+        None => "the memory pool has less".to_owned(),
+    };
     DataFusionError::ResourcesExhausted(format!(
-        "{subject}: {error}; try a higher memory limit, fewer rows (WHERE or a sample), or fewer \
-         n_neighbors"
+        "{subject}: no memory for {}, which takes about {} on top of {} already held: it needs at least {} \
+         in all, {limit}; try a higher memory limit, fewer rows (WHERE or a sample), or {}",
+        error.purpose,
+        bytes(error.requested),
+        bytes(error.reserved),
+        bytes(error.requested.saturating_add(error.reserved)),
+        remedy(&error.purpose)
     ))
+}
+
+/// What else makes `purpose` take less, beside fewer rows.
+fn remedy(purpose: &str) -> &'static str {
+    if purpose == INPUT {
+        "fewer columns in the query"
+    } else if purpose.contains("features") || purpose.contains("feature matrix") {
+        "features of fewer dimensions"
+    } else if purpose.contains("embedding") {
+        "fewer n_components"
+    } else if purpose.contains("dense solver") {
+        "'solver=exact'"
+    } else {
+        "fewer n_neighbors"
+    }
 }
 
 /// Bytes that a batch's rows take.
@@ -123,14 +150,31 @@ mod tests {
         let message = resources_exhausted("lle_embed on 5 rows x 3", &error).to_string();
         assert_eq!(
             message,
-            "Resources exhausted: lle_embed on 5 rows x 3: factorisation needs about 1.0 MiB more (on \
-             top of 512.0 KiB already held), the limit is 1.0 MiB; try a higher memory limit, fewer \
-             rows (WHERE or a sample), or fewer n_neighbors"
+            "Resources exhausted: lle_embed on 5 rows x 3: no memory for factorisation, which takes about \
+             1.0 MiB on top of 512.0 KiB already held: it needs at least 1.5 MiB in all, the limit is 1.0 \
+             MiB; try a higher memory limit, fewer rows (WHERE or a sample), or fewer n_neighbors"
         );
         fit.reserve("weights", 100).unwrap();
         fit.release(usize::MAX);
         drop(held);
         assert_eq!(pool.reserved(), 0);
+    }
+
+    #[test]
+    fn the_remedy_fits_the_purpose() {
+        for (purpose, expected) in [
+            (INPUT, "fewer columns in the query"),
+            (
+                "a sorted copy of the features",
+                "features of fewer dimensions",
+            ),
+            ("the feature matrix", "features of fewer dimensions"),
+            ("the embedding", "fewer n_components"),
+            ("the dense solver (9 × 9 numbers)", "'solver=exact'"),
+            ("barycentre weights", "fewer n_neighbors"),
+        ] {
+            assert_eq!(remedy(purpose), expected, "{purpose}");
+        }
     }
 
     #[test]

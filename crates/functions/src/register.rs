@@ -31,6 +31,20 @@ pub fn all_window_udfs() -> Result<Vec<WindowUDF>> {
     Ok(vec![WindowUDF::from(LleEmbed::try_new()?)])
 }
 
+/// Names of all functions: window functions first, then scalar ones.
+///
+/// # Errors
+/// Never in practice: only if `DataFusion` rejects a signature.
+pub fn function_names() -> Result<Vec<String>> {
+    let windows = all_window_udfs()?;
+    let scalars = all_scalar_udfs()?;
+    let windows = windows.iter().map(WindowUDF::name);
+    Ok(windows
+        .chain(scalars.iter().map(ScalarUDF::name))
+        .map(str::to_owned)
+        .collect())
+}
+
 /// The rule that plans `lle_embed` with [`crate::LleExec`], for people who build a session state of
 /// their own: it belongs at the front of the physical optimizer rules.
 pub fn physical_optimizer_rule() -> Arc<dyn PhysicalOptimizerRule + Send + Sync> {
@@ -83,6 +97,7 @@ mod tests {
             .map(|function| function.name().to_owned())
             .collect();
         assert_eq!(names, WINDOW_FUNCTION_NAMES);
+        assert_eq!(function_names().unwrap(), ["lle_embed", "softmax"]);
         assert!(
             all_window_udfs()
                 .unwrap()

@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
 use datafusion_macros::user_doc;
 use lakefold_attention::{AttentionError, Score, softmax_in_place};
 
+use crate::features::shown;
 use crate::float_lists::{FloatType, ListRows};
 
 /// The scalar function `softmax`.
@@ -118,11 +119,11 @@ impl ScalarUDFImpl for Softmax {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let column = args
-            .arg_fields
-            .first()
-            .map(|field| field.name().clone())
-            .unwrap_or_default();
+        // A constant has no name to speak of.
+        let name = match (args.args.first(), args.arg_fields.first()) {
+            (Some(ColumnarValue::Array(_)), Some(field)) => format!(" {}", field.name()),
+            _ => String::new(),
+        };
         let all_scalar = args
             .args
             .iter()
@@ -136,10 +137,10 @@ impl ScalarUDFImpl for Softmax {
         let temperatures = arrays.get(1).map(AsArray::as_primitive::<Float64Type>);
         let weights = match FloatType::of_list(arrays[0].data_type()) {
             Some(FloatType::Float32) => {
-                softmax_lists::<Float32Type>(&arrays[0], temperatures, &column)?
+                softmax_lists::<Float32Type>(&arrays[0], temperatures, &name)?
             }
             Some(FloatType::Float64) => {
-                softmax_lists::<Float64Type>(&arrays[0], temperatures, &column)?
+                softmax_lists::<Float64Type>(&arrays[0], temperatures, &name)?
             }
             None => return internal_err!("softmax got {} after coercion", arrays[0].data_type()),
         };
@@ -185,7 +186,7 @@ fn bad_temperature(temperature: f64) -> String {
 fn softmax_lists<T: ArrowPrimitiveType<Native: Score>>(
     lists: &ArrayRef,
     temperatures: Option<&Float64Array>,
-    column: &str,
+    name: &str,
 ) -> Result<ArrayRef> {
     let rows = ListRows::try_new(lists)?;
     let scores = rows.values().as_primitive::<T>();
@@ -212,21 +213,28 @@ fn softmax_lists<T: ArrowPrimitiveType<Native: Score>>(
                 for (element, weight) in valid().zip(&present) {
                     weights[element] = *weight;
                 }
-                result
+                // Positions are the caller's, NULLs included.
+                result.map_err(|error| match error {
+                    AttentionError::NanScore { position } => AttentionError::NanScore {
+                        position: valid()
+                            .nth(position)
+                            .map_or(position, |element| element - range.start),
+                    },
+                    other => other,
+                })
             }
         };
         match result {
             Ok(()) => {}
             Err(AttentionError::InvalidTemperature { temperature }) => {
-                return exec_err!(
-                    "{} (row {row} of its batch, counted from 0)",
-                    bad_temperature(temperature)
-                );
+                return exec_err!("{}", bad_temperature(temperature));
             }
+            // A batch's row numbers are nobody's, so the scores themselves tell the row.
             Err(error) => {
                 return exec_err!(
-                    "softmax of column {column}: row {row} of its batch (counted from 0): {error}; filter the \
-                     row out or replace the score with NULL, which is skipped"
+                    "scores{name} of softmax: {error} in {}: filter the row out or replace the score \
+                     with NULL, which is skipped",
+                    shown(&ScalarValue::try_from_array(lists, row)?)
                 );
             }
         }

@@ -10,7 +10,9 @@ mod location;
 mod natural_order;
 mod partitions;
 mod schema;
+mod staging;
 mod table;
+mod whole_files;
 
 use std::sync::Arc;
 
@@ -25,6 +27,7 @@ pub use listing::{Files, list_files};
 pub use location::{Location, expand_home};
 pub use natural_order::natural_cmp;
 pub use table::FilesTable;
+pub use whole_files::WriteWholeFiles;
 
 /// Makes `FROM 'path'` work in `ctx`, for every name that is no table and looks like a path: it
 /// has a `/`, a `.`, a `*`, a `?`, a `[` or starts with `~`.

@@ -153,9 +153,14 @@ fn refuse_delta_lake(location: &Location, directories: &[Path]) -> Result<()> {
 async fn nothing_found(location: &Location, store: &dyn ObjectStore) -> DataFusionError {
     let text = location.text();
     let prefix = location.prefix();
+    let braces = if text.contains('{') {
+        "; braces are not expanded: write [ab] for one of several characters, or UNION ALL"
+    } else {
+        ""
+    };
     if location.glob().is_some() {
         let base = location.name_of(prefix);
-        return plan_datafusion_err!("no file matches '{text}' (looked in '{base}')");
+        return plan_datafusion_err!("no file matches '{text}' (looked in '{base}'){braces}");
     }
     let here = store.list_with_delimiter(Some(prefix)).await.ok();
     if here.is_some_and(|here| !here.common_prefixes.is_empty() || !here.objects.is_empty()) {
@@ -191,7 +196,7 @@ async fn nothing_found(location: &Location, store: &dyn ObjectStore) -> DataFusi
             names[..3].join(", ")
         ),
     };
-    plan_datafusion_err!("no file '{text}' (looked in '{looked_in}'); {there}")
+    plan_datafusion_err!("no file '{text}' (looked in '{looked_in}'); {there}{braces}")
 }
 
 fn unreadable(location: &Location, error: object_store::Error) -> DataFusionError {

@@ -205,6 +205,8 @@ async fn directories_and_globs_without_data_are_errors() {
         ("text/", "no data files in"),
         ("nested/", "subdirectories are read only"),
         ("nested/*.parquet", "no file matches"),
+        ("nested/{a,b}.parquet", "; braces are not expanded"),
+        ("nested/{a,b}*.parquet", "; braces are not expanded"),
         ("nowhere/", "no files in directory"),
     ] {
         let message = error(&format!("SELECT * FROM '{}'", lake.path(name))).await;

@@ -14,7 +14,8 @@ pub(crate) async fn warn_of_existing_files(context: &SessionContext, copy: &Copy
     let Ok(store) = context.runtime_env().object_store(&target) else {
         return;
     };
-    if !copy.target.ends_with('/') {
+    // A name without an extension is a directory as well.
+    if !target.is_collection() && target.file_extension().is_some() {
         return;
     }
     let existing = store

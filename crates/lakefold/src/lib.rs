@@ -11,6 +11,16 @@
 //! lakefold::register_all(&ctx)?;
 //! let rows = ctx.sql("SELECT softmax([1.0, 2.0, 3.0]) AS weights").await?.collect().await?;
 //! assert_eq!(rows[0].num_rows(), 1);
+//!
+//! // A spiral band of 60 points; a plain session needs OVER.
+//! let embedded = ctx
+//!     .sql(
+//!         "SELECT lle_embed(make_array(cos(i * 0.1) * i, sin(i * 0.1) * i, i % 7), 2, 8) OVER () AS y
+//!          FROM generate_series(1, 60) AS points (i)",
+//!     )
+//!     .await?;
+//! let rows = embedded.filter(datafusion::prelude::col("y").is_not_null())?.count().await?;
+//! assert_eq!(rows, 60);
 //! # Ok(())
 //! # }
 //! ```
@@ -36,13 +46,16 @@
 mod copy;
 mod errors;
 mod memory;
+mod misplaced;
 mod rewrite;
 mod session;
 
 pub use datafusion::sql::parser::Statement;
 pub use errors::error_message;
 pub use lakefold_functions::manifold::{Diagnostics, Phase, bytes as format_bytes};
-pub use lakefold_functions::{FitReporter, FitReporterHandle, WINDOW_FUNCTION_NAMES, register_all};
+pub use lakefold_functions::{
+    FitReporter, FitReporterHandle, WINDOW_FUNCTION_NAMES, function_names, register_all,
+};
 pub use lakefold_lake::enable_paths;
 pub use memory::{default_memory_limit, physical_memory};
 pub use session::{DEFAULT_ROWS_PER_FILE, Session, SessionBuilder};

@@ -7,36 +7,65 @@
 //! 4. A select item with such a call and without an alias is named by its text, where `DataFusion`
 //!    would name it by its internals, window frame included.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
-use datafusion::common::plan_datafusion_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArguments, Ident,
-    ObjectNamePart, Query, Select, SelectItem, Value, Visit, VisitMut, Visitor, VisitorMut,
-    WindowSpec, WindowType,
+    ObjectNamePart, Select, SelectItem, Value, VisitMut, VisitorMut, WindowSpec, WindowType,
 };
 use lakefold_lake::expand_home;
 
-/// Lakefold's functions, by name in lower case.
-pub(crate) type FunctionNames = HashMap<String, KnownFunction>;
+use crate::misplaced::{check_function, check_select, window_call};
 
-/// What the pass must know of a function.
-#[derive(Debug, Clone)]
+/// What the pass must know of the session's functions, by name in lower case.
+#[derive(Debug, Default)]
+pub(crate) struct Functions {
+    /// Lakefold's.
+    pub(crate) known: HashMap<String, KnownFunction>,
+    /// Everybody's aggregates.
+    pub(crate) aggregates: HashSet<String>,
+}
+
+/// What the pass must know of one of Lakefold's functions.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct KnownFunction {
     /// Needs OVER.
     pub(crate) is_window: bool,
     /// In order; empty if the function takes none by name.
     pub(crate) parameters: Vec<String>,
+    /// What its parameter `options` takes.
+    pub(crate) options: Vec<String>,
+}
+
+impl Functions {
+    pub(crate) fn find(&self, function: &Function) -> Option<&KnownFunction> {
+        self.known.get(&called(function)?)
+    }
+
+    pub(crate) fn is_aggregate(&self, function: &Function) -> bool {
+        called(function).is_some_and(|name| self.aggregates.contains(&name))
+    }
+}
+
+fn called(function: &Function) -> Option<String> {
+    let [ObjectNamePart::Identifier(name)] = function.name.0.as_slice() else {
+        return None;
+    };
+    Some(match name.quote_style {
+        Some(_) => name.value.clone(),
+        None => name.value.to_lowercase(),
+    })
 }
 
 /// Rewrites a statement and whatever it contains.
 ///
 /// # Errors
-/// For a call of a window function where SQL has no rows to give it, as in WHERE.
-pub(crate) fn rewrite(statement: &mut Statement, functions: &FunctionNames) -> Result<()> {
+/// For a call of a window function where SQL has no rows to give it, as in WHERE, and for an option
+/// given as an argument.
+pub(crate) fn rewrite(statement: &mut Statement, functions: &Functions) -> Result<()> {
     let mut pass = Pass { functions };
     let flow = match statement {
         Statement::Statement(inner) => inner.visit(&mut pass),
@@ -70,75 +99,7 @@ pub(crate) fn rewrite(statement: &mut Statement, functions: &FunctionNames) -> R
 }
 
 struct Pass<'a> {
-    functions: &'a FunctionNames,
-}
-
-impl Pass<'_> {
-    fn find(&self, function: &Function) -> Option<&KnownFunction> {
-        let [ObjectNamePart::Identifier(name)] = function.name.0.as_slice() else {
-            return None;
-        };
-        if name.quote_style.is_some() {
-            return self.functions.get(&name.value);
-        }
-        self.functions.get(&name.value.to_lowercase())
-    }
-
-    /// The name of a window function called in an expression, subqueries aside.
-    fn window_call(&self, expr: &Expr) -> Option<String> {
-        let mut search = WindowCall {
-            pass: self,
-            depth: 0,
-        };
-        match expr.visit(&mut search) {
-            ControlFlow::Break(name) => Some(*name),
-            ControlFlow::Continue(()) => None,
-        }
-    }
-
-    /// `DataFusion` would fail much later, with a dump of its plan.
-    fn refuse(&self, expr: Option<&Expr>, clause: &str) -> ControlFlow<Box<DataFusionError>> {
-        let Some(name) = expr.and_then(|expr| self.window_call(expr)) else {
-            return ControlFlow::Continue(());
-        };
-        ControlFlow::Break(Box::new(plan_datafusion_err!(
-            "{name} cannot be used in {clause}, which is decided before there is an embedding: \
-             compute it in a subquery, SELECT … FROM (SELECT *, {name}(…) AS y FROM …) WHERE …"
-        )))
-    }
-}
-
-/// Searches one expression for a window function, but not the queries inside it.
-struct WindowCall<'a> {
-    pass: &'a Pass<'a>,
-    depth: usize,
-}
-
-impl Visitor for WindowCall<'_> {
-    type Break = Box<String>;
-
-    fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<Self::Break> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<Self::Break> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
-        if self.depth == 0
-            && let Expr::Function(function) = expr
-            && self
-                .pass
-                .find(function)
-                .is_some_and(|known| known.is_window)
-        {
-            return ControlFlow::Break(Box::new(function.name.to_string()));
-        }
-        ControlFlow::Continue(())
-    }
+    functions: &'a Functions,
 }
 
 impl VisitorMut for Pass<'_> {
@@ -146,11 +107,10 @@ impl VisitorMut for Pass<'_> {
 
     // Before the select's expressions change, so that the name is what the user wrote.
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Self::Break> {
-        self.refuse(select.selection.as_ref(), "WHERE")?;
-        self.refuse(select.having.as_ref(), "HAVING")?;
+        check_select(self.functions, select)?;
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) = item
-                && self.window_call(expr).is_some()
+                && window_call(self.functions, expr).is_some()
             {
                 let alias = Ident::with_quote('"', expr.to_string());
                 *item = SelectItem::ExprWithAlias {
@@ -162,9 +122,16 @@ impl VisitorMut for Pass<'_> {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        match expr {
+            Expr::Function(function) => check_function(self.functions, function),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
         if let Expr::Function(function) = expr
-            && let Some(known) = self.find(function)
+            && let Some(known) = self.functions.find(function)
         {
             if known.is_window && function.over.is_none() {
                 function.over = Some(WindowType::WindowSpec(WindowSpec {
@@ -207,7 +174,8 @@ fn fill_skipped(arguments: &mut FunctionArguments, parameters: &[String]) {
     }));
 }
 
-fn argument_name(argument: &FunctionArg) -> Option<String> {
+/// In lower case unless quoted.
+pub(crate) fn argument_name(argument: &FunctionArg) -> Option<String> {
     let name = match argument {
         FunctionArg::Named { name, .. }
         | FunctionArg::ExprNamed {
@@ -223,49 +191,30 @@ fn argument_name(argument: &FunctionArg) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use datafusion::sql::parser::DFParser;
 
     use super::*;
 
-    fn rewritten(sql: &str) -> String {
+    pub(crate) fn rewritten(sql: &str) -> String {
         let names = ["features", "n_components", "n_neighbors", "options"];
         let lle_embed = KnownFunction {
             is_window: true,
             parameters: names.map(str::to_owned).to_vec(),
+            options: ["reg", "solver", "n_neighbors"].map(str::to_owned).to_vec(),
         };
-        let softmax = KnownFunction {
-            is_window: false,
-            parameters: Vec::new(),
+        let functions = Functions {
+            known: HashMap::from([
+                ("lle_embed".to_owned(), lle_embed),
+                ("softmax".to_owned(), KnownFunction::default()),
+            ]),
+            aggregates: HashSet::from(["sum", "count"].map(str::to_owned)),
         };
-        let functions = HashMap::from([
-            ("lle_embed".to_owned(), lle_embed),
-            ("softmax".to_owned(), softmax),
-        ]);
         let mut statement = DFParser::parse_sql(sql).unwrap().pop_front().unwrap();
         match rewrite(&mut statement, &functions) {
             Ok(()) => statement.to_string(),
             Err(error) => error.strip_backtrace(),
         }
-    }
-
-    #[test]
-    fn where_and_having_are_refused_but_not_their_subqueries() {
-        for sql in [
-            "SELECT 1 FROM t WHERE lle_embed(e, 2)[1] > 0",
-            "SELECT g FROM t GROUP BY g HAVING lle_embed(g, 2) IS NULL",
-        ] {
-            assert!(
-                rewritten(sql).contains("lle_embed cannot be used in"),
-                "{sql}"
-            );
-        }
-        let inner = "SELECT id FROM t WHERE id IN (SELECT id FROM (SELECT id, lle_embed(e, 2) AS y FROM t))";
-        assert!(
-            rewritten(inner).contains("OVER () AS y"),
-            "{}",
-            rewritten(inner)
-        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use datafusion::common::config::ConfigNonZeroUsize;
+use datafusion::common::format::MetricType;
 use datafusion::common::{plan_datafusion_err, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::{DataFusionError, Result};
@@ -16,12 +17,15 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::dialect_from_str;
-use lakefold_functions::{FitReporter, FitReporterHandle, WINDOW_FUNCTION_NAMES, register_all};
+use lakefold_functions::{
+    FitReporter, FitReporterHandle, LLE_OPTION_NAMES, WINDOW_FUNCTION_NAMES, register_all,
+};
+use lakefold_lake::WriteWholeFiles;
 
 use crate::copy::warn_of_existing_files;
 use crate::errors::error_message;
 use crate::memory::default_memory_limit;
-use crate::rewrite::{FunctionNames, KnownFunction, rewrite};
+use crate::rewrite::{Functions, KnownFunction, rewrite};
 
 /// Rows in one file of `COPY … TO 'directory/'`, unless
 /// `SET datafusion.execution.soft_max_rows_per_output_file` says otherwise. Files are cut between
@@ -92,6 +96,7 @@ impl SessionBuilder {
             .with_config(self.config()?)
             .with_runtime_env(self.runtime()?)
             .with_default_features()
+            .with_physical_optimizer_rule(Arc::new(WriteWholeFiles))
             .build();
         let context = SessionContext::new_with_state(state);
         register_all(&context)?;
@@ -118,6 +123,8 @@ impl SessionBuilder {
         options.execution.parquet.compression = Some("zstd(3)".to_owned());
         // Text columns would turn into view types on the way from file to file.
         options.execution.parquet.schema_force_view_types = false;
+        // Lines of a thousand characters are for the developers of operators.
+        options.explain.analyze_level = MetricType::Summary;
         if let Some(reporter) = &self.reporter {
             config = config.with_extension(Arc::new(FitReporterHandle(Arc::clone(reporter))));
         }
@@ -145,8 +152,9 @@ impl SessionBuilder {
 /// named arguments mean their defaults, and row order is kept. It derefs to `SessionContext`.
 ///
 /// `COPY … TO 'directory/'` writes zstd-compressed Parquet in files of
-/// [`DEFAULT_ROWS_PER_FILE`] rows. It is not atomic: where it fails, the files that it had
-/// finished stay, and nothing is removed.
+/// [`DEFAULT_ROWS_PER_FILE`] rows. Files appear whole or not at all
+/// ([`lakefold_lake::WriteWholeFiles`]): a COPY to a single file that fails leaves that file as it
+/// was. One to a directory leaves the files that it had finished.
 #[derive(Clone)]
 pub struct Session {
     context: SessionContext,
@@ -213,7 +221,7 @@ impl Session {
     /// # Errors
     /// For a statement that cannot be planned.
     pub async fn execute(&self, mut statement: Statement) -> Result<DataFrame> {
-        rewrite(&mut statement, &self.function_names())?;
+        rewrite(&mut statement, &self.functions())?;
         if let Statement::CopyTo(copy) = &statement {
             warn_of_existing_files(&self.context, copy).await;
         }
@@ -226,26 +234,22 @@ impl Session {
     }
 
     /// Read from the session, because a user may have replaced a function.
-    fn function_names(&self) -> FunctionNames {
+    fn functions(&self) -> Functions {
         let state = self.context.state();
-        WINDOW_FUNCTION_NAMES
-            .iter()
-            .filter_map(|name| {
-                let function = state.window_functions().get(*name)?;
-                let parameters = function
-                    .signature()
-                    .parameter_names
-                    .clone()
-                    .unwrap_or_default();
-                Some((
-                    (*name).to_owned(),
-                    KnownFunction {
-                        is_window: true,
-                        parameters,
-                    },
-                ))
-            })
-            .collect()
+        let known = WINDOW_FUNCTION_NAMES.iter().filter_map(|name| {
+            let function = state.window_functions().get(*name)?;
+            let parameters = function.signature().parameter_names.clone();
+            let known = KnownFunction {
+                is_window: true,
+                parameters: parameters.unwrap_or_default(),
+                options: LLE_OPTION_NAMES.map(str::to_owned).to_vec(),
+            };
+            Some(((*name).to_owned(), known))
+        });
+        Functions {
+            known: known.collect(),
+            aggregates: state.aggregate_functions().keys().cloned().collect(),
+        }
     }
 }
 

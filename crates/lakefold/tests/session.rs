@@ -127,3 +127,23 @@ async fn files_are_read_by_path() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn explain_analyze_is_short_unless_asked() {
+    let session = session();
+    points(&session).await;
+    let explain = "EXPLAIN ANALYZE SELECT lle_embed(position, 2, 8) AS y FROM points";
+    let text = async || {
+        let rows = session.sql(explain).await.unwrap().collect().await.unwrap();
+        pretty_format_batches(&rows).unwrap().to_string()
+    };
+    let short = text().await;
+    assert!(
+        short.contains("distinct_rows=120") && short.contains("peak_reserved_bytes="),
+        "{short}"
+    );
+    assert!(!short.contains("neighbours_time="), "{short}");
+    let level = "SET datafusion.explain.analyze_level = 'dev'";
+    session.sql(level).await.unwrap();
+    assert!(text().await.contains("neighbours_time="));
+}

@@ -103,24 +103,119 @@ fn copying_into_a_full_directory_says_so() {
         "{}",
         stderr(&second)
     );
+    let without_slash = target.trim_end_matches('/');
+    for stored_as in ["", "STORED AS PARQUET"] {
+        let copy = format!("COPY (SELECT 1 AS a) TO '{without_slash}' {stored_as}");
+        let text = stderr(&sql(&["-c", &copy]));
+        assert!(text.contains("file(s): COPY adds"), "{copy}: {text}");
+    }
     assert_eq!(
         csv(&format!("SELECT count(*) AS n FROM '{target}'")),
-        "n\n2\n"
+        "n\n4\n"
     );
 }
 
+/// Fails on its last row, the only one of its file.
+fn failing_after(rows: usize) -> String {
+    format!(
+        "SELECT arrow_cast(CASE WHEN value = {rows} THEN 'x' ELSE '1' END, 'Int8') AS a
+         FROM generate_series(1, {rows})"
+    )
+}
+
 #[test]
-fn a_failed_copy_says_what_remains() {
+fn a_failed_copy_leaves_a_single_file_as_it_was() {
     let directory = tempfile::tempdir().unwrap();
-    let target = format!("{}/out/", directory.path().display());
-    let text = failure(&[
-        "-c",
-        &format!(
-            "COPY (SELECT arrow_cast(a, 'Int8') FROM (VALUES ('1'), ('x')) AS t (a)) TO '{target}'"
-        ),
-    ]);
-    assert!(text.contains("error: Cannot cast string 'x'"), "{text}");
-    assert!(text.contains("note: COPY is not atomic"), "{text}");
+    for extension in ["parquet", "csv", "json"] {
+        let target = directory.path().join(format!("x.{extension}"));
+        std::fs::write(&target, "precious").unwrap();
+        for query in [
+            failing_after(1),
+            failing_after(100_000),
+            // Fails in the fit, before the first row.
+            "SELECT lle_embed(make_array(value, 1.0), 2) AS y FROM generate_series(1, 3)"
+                .to_owned(),
+        ] {
+            let copy = format!("COPY ({query}) TO '{}'", target.display());
+            let text = failure(&["-c", &copy]);
+            assert_eq!(text.lines().count(), 1, "{text}");
+            assert_eq!(std::fs::read(&target).unwrap(), b"precious", "{copy}");
+        }
+        let copy = format!("COPY (SELECT 1 AS a) TO '{}'", target.display());
+        csv(&copy);
+        let read = format!("SELECT a FROM '{}'", target.display());
+        assert_eq!(csv(&read), "a\n1\n");
+    }
+    assert_eq!(files(directory.path()).len(), 3, "nothing was left aside");
+}
+
+#[test]
+fn lists_are_no_csv_and_the_old_file_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("x.csv");
+    std::fs::write(&target, "precious").unwrap();
+    let copy = format!("COPY (SELECT [1.0, 2.0] AS v) TO '{}'", target.display());
+    failure(&["-c", &copy]);
+    assert_eq!(std::fs::read(&target).unwrap(), b"precious");
+    assert_eq!(files(directory.path()), ["x.csv"]);
+}
+
+#[test]
+fn a_failed_copy_to_a_directory_leaves_whole_files_and_says_how_many() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("out");
+    let small_files = "SET datafusion.execution.soft_max_rows_per_output_file = 1000;
+        SET datafusion.execution.batch_size = 1000;";
+    let copy = |rows| {
+        let query = failing_after(rows);
+        failure(&[
+            "-c",
+            &format!("{small_files} COPY ({query}) TO '{}'", out.display()),
+        ])
+    };
+    let text = copy(1);
+    assert!(
+        text.contains("error: Cannot cast string 'x'") && !text.contains("still there"),
+        "{text}"
+    );
+    assert!(!out.exists() || files(&out).is_empty());
+    let text = copy(50_001);
+    let written = files(&out);
+    assert!(!written.is_empty());
+    let news = format!(
+        "{} file(s) that were finished are still there",
+        written.len()
+    );
+    assert!(text.contains(&news), "{written:?} {text}");
+    let rows = csv(&format!("SELECT count(*) AS n FROM '{}/'", out.display()));
+    assert_eq!(rows, format!("n\n{}\n", 1000 * written.len()));
+}
+
+#[test]
+fn chunks_are_in_order_for_readers_that_sort_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    for (format, extension) in [("PARQUET", "parquet"), ("CSV", "csv"), ("JSON", "json")] {
+        let out = directory.path().join(format);
+        csv(&format!(
+            "SET datafusion.execution.soft_max_rows_per_output_file = 1000;
+             SET datafusion.execution.batch_size = 1000;
+             COPY (SELECT value FROM generate_series(1, 12000)) TO '{}/' STORED AS {format}",
+            out.display()
+        ));
+        let mut names = files(&out);
+        names.sort();
+        assert_eq!(names.len(), 12);
+        for (index, name) in names.iter().enumerate() {
+            let end = format!("_{index:05}.{extension}");
+            assert!(name.ends_with(&end), "{names:?}");
+            let path = out.join(name);
+            let first = csv(&format!("SELECT min(value) AS v FROM '{}'", path.display()));
+            assert_eq!(first, format!("v\n{}\n", 1000 * index + 1));
+        }
+    }
+    let single = directory.path().join("ABCDEFGHIJKLMNOP_1.parquet");
+    csv(&format!("COPY (SELECT 1 AS a) TO '{}'", single.display()));
+    assert!(single.exists(), "a name of the user's is kept");
 }
 
 #[test]

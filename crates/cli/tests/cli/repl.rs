@@ -58,6 +58,7 @@ impl Shell {
 fn statements_may_take_several_lines_and_errors_end_nothing() {
     let mut shell = Shell::start();
     shell.send("SELECT 20 +");
+    shell.expect("     ...> ");
     shell.session.send_line("22 AS answer;").unwrap();
     shell.expect("| answer |");
     shell.expect("| 42     |");
@@ -82,7 +83,35 @@ fn commands_start_with_a_backslash() {
     shell.expect("{\"a\":1}");
     shell.send("\\nonsense");
     shell.expect("no command '\\nonsense'");
+    shell.send("\\format xml");
+    shell.expect("no format 'xml': choose table, csv, json, ndjson");
+    shell.send("\\h");
+    shell.expect("lle_embed ");
+    shell.expect("softmax ");
     shell.quit();
+}
+
+#[test]
+fn tables_are_listed_without_views_of_the_engine() {
+    let mut shell = Shell::start();
+    shell.send("CREATE TABLE mine (a INT);");
+    shell.send("\\format csv");
+    shell.send("\\d");
+    shell.expect("public,mine,BASE TABLE");
+    shell.expect("1 row in");
+    shell.quit();
+}
+
+#[test]
+fn words_of_those_who_know_no_commands_yet() {
+    let mut shell = Shell::start();
+    shell.send("help");
+    shell.expect("list Lakefold's functions");
+    shell.send("SELECT 1");
+    shell.expect("     ...> ");
+    shell.session.send_control('c').unwrap();
+    shell.send("Exit;");
+    shell.session.exp_eof().unwrap();
 }
 
 #[test]

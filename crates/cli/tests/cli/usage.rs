@@ -203,6 +203,38 @@ fn a_reader_that_leaves_is_no_error() {
 }
 
 #[test]
+fn statements_with_effects_run_though_nobody_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("x.csv");
+    let copy = format!(
+        "SELECT value FROM generate_series(1, 5000000);
+         CREATE TABLE t AS SELECT 1 AS a; SELECT no_such_column FROM t;
+         COPY t TO '{}'",
+        target.display()
+    );
+    let run = |last: &str| {
+        let mut child = lakefold()
+            .args(["sql", "--format", "csv", "-c", &copy, "-c", last])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        child.wait_with_output().unwrap()
+    };
+    let output = run("SELECT 1");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(std::fs::read_to_string(&target).unwrap(), "a\n1\n");
+    let output = run("INSERT INTO missing VALUES (1)");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("error: no table 'missing'"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn stderr_may_be_closed_as_well() {
     let mut child = lakefold()
         .args(["sql", "-c", "SELECT 1", "-c", "SELECT nope"])

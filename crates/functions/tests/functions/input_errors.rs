@@ -74,7 +74,9 @@ async fn bad_values_are_named_by_the_callers_row() {
             "{message}"
         );
         // The sort by key may put the odd list first, and then the next one is the odd one.
-        let expected = format!("of the partition (counted from 0, id = 40, grp = 'b') {what}");
+        let expected = format!(
+            "of the partition as sorted by its key (counted from 0, id = 40, grp = 'b') {what}"
+        );
         assert!(
             message.contains(&expected) || what.contains("but row 0 has"),
             "{message}"

@@ -22,7 +22,7 @@ const CALLS: &[(&str, &str)] = &[
     ),
     (
         "lle_embed(grp, 2) OVER ()",
-        "features of lle_embed must be a list of numbers, got Utf8",
+        "got Utf8: if it is a list written as text, as CSV has it, parse it: CAST(string_to_array(",
     ),
     (
         "lle_embed(make_array(grp), 2) OVER ()",
@@ -61,6 +61,15 @@ const CALLS: &[(&str, &str)] = &[
     (
         "lle_embed(x, 'two') OVER ()",
         "n_components of lle_embed must be a whole number",
+    ),
+    (
+        "lle_embed(x, '2') OVER ()",
+        "n_components of lle_embed must be a whole number from 1 to 2147483647, got '2': leave the quotes out",
+    ),
+    (
+        "lle_embed(x, 2, 'reg=0.1') OVER ()",
+        "n_neighbors of lle_embed must be a whole number from 1 to 2147483647, got 'reg=0.1': options are the \
+         fourth argument, write options => 'reg=0.1'",
     ),
     (
         "lle_embed(x, 4) OVER ()",

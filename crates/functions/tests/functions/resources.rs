@@ -21,10 +21,18 @@ fn limited(bytes: usize, config: SessionConfig) -> SessionContext {
 
 #[tokio::test]
 async fn a_limit_too_small_names_need_limit_and_remedy() {
-    for (kib, subject) in [
+    for (kib, subject, remedy) in [
         // The input alone is 5,000 rows of 3 numbers and more.
-        (20, "lle_embed: one more batch of the input needs about"),
-        (700, "lle_embed of column x on 5000 rows x 3: "),
+        (
+            20,
+            "lle_embed: no memory for one more batch of the input",
+            "fewer columns in the query",
+        ),
+        (
+            700,
+            "lle_embed of column x on 5000 rows x 3: no memory for ",
+            "fewer n_neighbors",
+        ),
     ] {
         let ctx = limited(kib << 10, SessionConfig::new());
         register(&ctx, vec![vec![roll_batch(5000)]]);
@@ -32,8 +40,10 @@ async fn a_limit_too_small_names_need_limit_and_remedy() {
         for part in [
             "Resources exhausted",
             subject,
-            "already held), the limit is",
-            "try a higher memory limit, fewer rows (WHERE or a sample), or fewer n_neighbors",
+            " already held: it needs at least ",
+            " in all, the limit is ",
+            "try a higher memory limit, fewer rows (WHERE or a sample), or ",
+            remedy,
         ] {
             assert!(message.contains(part), "{kib} KiB: {part}: {message}");
         }

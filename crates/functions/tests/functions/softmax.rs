@@ -148,9 +148,15 @@ async fn bad_input() {
     let message = error(&ctx, "SELECT softmax(x) FROM t").await;
     assert!(
         message.contains(
-            "softmax of column x: row 1 of its batch (counted from 0): score 1 (counted from 0) is NaN; \
-             filter the row out or replace the score with NULL"
+            "scores x of softmax: score 1 (counted from 0) is NaN in [1.0, NaN]: filter the row out or \
+             replace the score with NULL"
         ),
+        "{message}"
+    );
+    let constant = "SELECT softmax([NULL, 1, 'NaN'::double])";
+    let message = error(&ctx, constant).await;
+    assert!(
+        message.contains("scores of softmax: score 2 (counted from 0) is NaN in [, 1.0, NaN]"),
         "{message}"
     );
     for temperature in ["0", "-2.5", "'NaN'::double", "'infinity'::double"] {
@@ -164,7 +170,7 @@ async fn bad_input() {
     let by_row = "SELECT softmax([1, 2], column1) FROM (VALUES (1.0), (0.0))";
     let message = error(&ctx, by_row).await;
     assert!(
-        message.contains("got 0: leave it out or write NULL for 1 (row 1 of its batch"),
+        message.contains("got 0: leave it out or write NULL for 1"),
         "{message}"
     );
 
