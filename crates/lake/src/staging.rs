@@ -54,8 +54,14 @@ impl Staging {
         }
     }
 
-    /// From now on nothing is shown any more.
-    pub(crate) fn close(&self) {
+    /// As [`Self::discard`], for those who cannot wait. Local files are removed in the background;
+    /// an object store keeps parts of unfinished uploads until its lifecycle rules remove them.
+    pub(crate) fn abandon(&self) {
+        self.close();
+        drop(self.uploads.take());
+    }
+
+    fn close(&self) {
         self.uploads.lock().closed = true;
     }
 

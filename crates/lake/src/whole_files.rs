@@ -138,7 +138,7 @@ impl DataSink for WholeFileSink {
         let write = pin!(self.plan.sink().write_all(data, &context));
         // Dropped before the write, whose tasks could otherwise take the end of their input for
         // success when the statement is cancelled.
-        let mut closing = CloseOnDrop {
+        let mut guard = AbandonOnDrop {
             staging: &staging,
             target: &self.config.original_url,
             done: false,
@@ -151,7 +151,7 @@ impl DataSink for WholeFileSink {
         match result {
             Ok(rows) => {
                 staging.publish().await?;
-                closing.done = true;
+                guard.done = true;
                 Ok(rows)
             }
             Err(error) => {
@@ -162,15 +162,15 @@ impl DataSink for WholeFileSink {
     }
 }
 
-struct CloseOnDrop<'a> {
+struct AbandonOnDrop<'a> {
     staging: &'a Staging,
     target: &'a str,
     done: bool,
 }
 
-impl Drop for CloseOnDrop<'_> {
+impl Drop for AbandonOnDrop<'_> {
     fn drop(&mut self) {
-        self.staging.close();
+        self.staging.abandon();
         let files = self.staging.published();
         if !self.done && files > 0 {
             tracing::warn!(

@@ -91,8 +91,9 @@ pub(crate) fn check_function(functions: &Functions, function: &Function) -> Chec
         .or_else(|| window_call(functions, &function.filter));
     if needs_rows && let Some(inner) = inner {
         return stop(plan_datafusion_err!(
-            "{inner} cannot be used inside {name}(…), which is computed at the same time or before: \
-             compute it in a subquery, SELECT {name}(y …) FROM (SELECT *, {inner}(…) AS y FROM …)"
+            "{inner} cannot be used inside {name}(…), because SQL nests no window function in an \
+             aggregate or another one: compute it in a subquery, \
+             SELECT … {name}(…) FROM (SELECT *, {inner}(…) AS y FROM …)"
         ));
     }
     if is_window && let Some(filter) = &function.filter {

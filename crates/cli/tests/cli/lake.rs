@@ -1,8 +1,10 @@
 //! Files in, files out.
 
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
-use crate::common::{failure, sql, stderr, stdout};
+use crate::common::{failure, lakefold, sql, stderr, stdout};
 
 fn csv(statement: &str) -> String {
     stdout(&["-q", "--format", "csv", "-c", statement])
@@ -147,6 +149,30 @@ fn a_failed_copy_leaves_a_single_file_as_it_was() {
         assert_eq!(csv(&read), "a\n1\n");
     }
     assert_eq!(files(directory.path()).len(), 3, "nothing was left aside");
+}
+
+#[test]
+fn an_interrupted_copy_leaves_a_single_file_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    for extension in ["parquet", "csv"] {
+        let target = directory.path().join(format!("x.{extension}"));
+        std::fs::write(&target, "precious").unwrap();
+        let copy = format!(
+            "COPY (SELECT value, random() AS r FROM generate_series(1, 20000000000)) TO '{}'",
+            target.display()
+        );
+        let mut child = lakefold().args(["sql", "-q", "-c", &copy]).spawn().unwrap();
+        // CSV has begun to write by then; Parquet has a row group in memory.
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(child.try_wait().unwrap(), None);
+        let id = child.id().to_string();
+        let kill = Command::new("kill").args(["-INT", &id]).status().unwrap();
+        assert!(kill.success());
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert_eq!(std::fs::read(&target).unwrap(), b"precious");
+        assert_eq!(files(directory.path()), [format!("x.{extension}")]);
+        std::fs::remove_file(&target).unwrap();
+    }
 }
 
 #[test]
