@@ -1,6 +1,7 @@
 //! `lle_embed` inside `DataFusion`'s own window operator, for plans made without our optimizer rule.
 
 use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, internal_err};
 use datafusion::logical_expr::PartitionEvaluator;
 use lakefold_manifold::Lle;
@@ -16,6 +17,7 @@ use crate::float_lists::FloatType;
 pub(crate) struct LleEvaluator {
     pub(crate) lle: Lle,
     pub(crate) float: FloatType,
+    pub(crate) data_type: DataType,
     pub(crate) column: String,
 }
 
@@ -33,7 +35,7 @@ impl PartitionEvaluator for LleEvaluator {
             let lists = std::slice::from_ref(features);
             let extent = measure(lists, &site)?;
             let features = copy_features(lists, extent, self.float, &site, &())?;
-            fit_features(features, &self.lle, &site, &())
+            fit_features(features, &self.lle, &self.data_type, &site, &())
         };
         off_the_async_threads(fit)?.next_rows(num_rows)
     }

@@ -22,6 +22,8 @@ pub(crate) struct Site {
     pub(crate) partition: Option<String>,
     /// The rows with all their columns, where they are known.
     pub(crate) batches: Vec<RecordBatch>,
+    /// Whether `batches` is one of many.
+    pub(crate) streamed: bool,
 }
 
 impl Site {
@@ -30,6 +32,7 @@ impl Site {
     /// columns are shown too.
     pub(crate) fn row(&self, row: usize) -> String {
         let of_partition = match (&self.partition, self.batches.as_slice()) {
+            _ if self.streamed => " of its batch",
             (Some(_), _) => " of the partition as sorted by its key",
             // DataFusion's own window operator tells neither key nor batches.
             (None, []) => " of its partition",

@@ -1,14 +1,13 @@
 //! One fit: list columns in, an embedding of the same rows out.
 
-use std::sync::Arc;
-
-use datafusion::arrow::array::{ArrayRef, Float32Array, Float64Array, ListArray};
-use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
-use datafusion::arrow::datatypes::Field;
-use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err};
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use lakefold_manifold::{Control, Fit, Lle, ManifoldError};
 use ndarray::s;
 
+use crate::embeddings::embedding_array;
 use crate::features::{Extent, Features, Matrix, Site, extract, input_row};
 use crate::float_lists::FloatType;
 use crate::memory::resources_exhausted;
@@ -20,6 +19,8 @@ pub(crate) struct Embedding {
     fit: Option<Fit>,
     present: BooleanBuffer,
     float: FloatType,
+    /// `List` or `FixedSizeList` of `float`.
+    data_type: DataType,
     /// Rows handed out so far, with and without those that are NULL.
     row: usize,
     fit_row: usize,
@@ -52,6 +53,7 @@ pub(crate) fn copy_features(
 pub(crate) fn fit_features(
     features: Features,
     lle: &Lle,
+    data_type: &DataType,
     site: &Site,
     control: &dyn Control,
 ) -> Result<Embedding> {
@@ -75,6 +77,7 @@ pub(crate) fn fit_features(
             fit,
             present,
             float,
+            data_type: data_type.clone(),
             row: 0,
             fit_row: 0,
         }),
@@ -89,10 +92,22 @@ fn subject(site: &Site, rows: usize, dimensions: usize) -> String {
     format!("{site} on {rows} rows x {dimensions}")
 }
 
-/// Says which of the caller's rows the kernel's row is.
-fn data_error(
+/// The kernel's error in terms of the caller's columns, and of its rows as [`row_error`] does.
+pub(crate) fn data_error(
     error: &ManifoldError,
     subject: &str,
+    site: &Site,
+    present: &BooleanBuffer,
+) -> DataFusionError {
+    match error {
+        ManifoldError::Memory(refusal) => resources_exhausted(subject, refusal),
+        _ => row_error(error, site, present),
+    }
+}
+
+/// Says which of the caller's rows the kernel's row is; `present` has a bit for each of the caller's.
+pub(crate) fn row_error(
+    error: &ManifoldError,
     site: &Site,
     present: &BooleanBuffer,
 ) -> DataFusionError {
@@ -115,7 +130,6 @@ fn data_error(
             format!("{value:e} in dimension {dimension} (counted from 0)"),
             "squared distances would overflow, scale the features down",
         ),
-        ManifoldError::Memory(refusal) => return resources_exhausted(subject, refusal),
         _ => return exec_datafusion_err!("{site}: {error}"),
     };
     match input_row(present, kernel_row) {
@@ -136,42 +150,19 @@ impl Embedding {
             .map_or(0, |fit| fit.embedding.len() * size_of::<f64>())
     }
 
-    /// The embedding of the next `rows` rows as `List<Float>`.
+    /// The embedding of the next `rows` rows.
     pub(crate) fn next_rows(&mut self, rows: usize) -> Result<ArrayRef> {
         let present = self.present.slice(self.row, rows);
         let fitted = present.count_set_bits();
         let n_components = self.fit.as_ref().map_or(0, |fit| fit.embedding.ncols());
-        if fitted.saturating_mul(n_components) > i32::MAX as usize {
-            return exec_err!(
-                "a batch of {rows} rows holds more than {} numbers of embedding: lower \
-                 datafusion.execution.batch_size or n_components",
-                i32::MAX
-            );
-        }
         let rows_of_fit = s![self.fit_row..self.fit_row + fitted, ..];
         let numbers = self
             .fit
             .as_ref()
             .map(|fit| fit.embedding.slice(rows_of_fit));
         let numbers = numbers.iter().flatten().copied();
-        let values: ArrayRef = match self.float {
-            FloatType::Float32 => Arc::new(Float32Array::from_iter_values(
-                numbers.map(|number| number as f32),
-            )),
-            FloatType::Float64 => Arc::new(Float64Array::from_iter_values(numbers)),
-        };
-        let lengths = present
-            .iter()
-            .map(|present| if present { n_components } else { 0 });
-        let offsets = OffsetBuffer::from_lengths(lengths);
         self.row += rows;
         self.fit_row += fitted;
-        let field = Arc::new(Field::new_list_field(self.float.data_type(), true));
-        Ok(Arc::new(ListArray::try_new(
-            field,
-            offsets,
-            values,
-            Some(NullBuffer::new(present)),
-        )?))
+        embedding_array(&self.data_type, self.float, numbers, n_components, present)
     }
 }

@@ -1,7 +1,7 @@
 //! From an input sorted by the PARTITION BY keys to one group of rows at a time.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::partition;
@@ -15,69 +15,48 @@ use futures::StreamExt;
 use futures::future::try_join_all;
 
 use crate::features::shown;
-use crate::memory::{Budget, INPUT, batch_bytes, resources_exhausted};
+use crate::group::{Group, GroupMaker};
 
-/// The rows of one fit, as batches in input order.
-pub(crate) struct Group {
-    pub(crate) batches: Vec<RecordBatch>,
-    /// `key = value, …`, where there is a PARTITION BY.
-    pub(crate) label: Option<String>,
-    /// What the batches take.
-    pub(crate) held: Arc<Budget>,
-}
-
-impl Group {
-    fn hold(&mut self, batch: RecordBatch) -> Result<()> {
-        hold(&self.held, &batch)?;
-        self.batches.push(batch);
-        Ok(())
-    }
-}
-
-fn hold(held: &Budget, batch: &RecordBatch) -> Result<()> {
-    held.reserve(INPUT, batch_bytes(batch))
-        .map_err(|error| resources_exhausted("lle_embed", &error))
-}
-
-/// Reads every input partition at once and concatenates them in partition order, which keeps the row
+/// Reads every input partition at once; the group keeps them in partition order, which keeps the row
 /// order of a scan.
 pub(crate) async fn collect_whole(
     input: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
-    held: Arc<Budget>,
+    maker: GroupMaker,
 ) -> Result<Group> {
-    let tasks = (0..input.output_partitioning().partition_count())
+    let partitions = input.output_partitioning().partition_count();
+    let group = Arc::new(Mutex::new(maker.group(partitions, None)));
+    let tasks = (0..partitions)
         .map(|index| {
             let mut stream = input.execute(index, Arc::clone(&context))?;
-            let held = Arc::clone(&held);
+            let group = Arc::clone(&group);
             Ok(SpawnedTask::spawn(async move {
-                let mut batches = vec![];
                 while let Some(batch) = stream.next().await.transpose()? {
-                    hold(&held, &batch)?;
-                    batches.push(batch);
+                    lock(&group).push(index, batch)?;
                 }
-                Ok::<_, DataFusionError>(batches)
+                Ok::<_, DataFusionError>(())
             }))
         })
         .collect::<Result<Vec<_>>>()?;
-    let join = |task: SpawnedTask<Result<Vec<RecordBatch>>>| async move {
+    let join = |task: SpawnedTask<Result<()>>| async move {
         task.join_unwind()
             .await
             .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?
     };
-    let batches = try_join_all(tasks.into_iter().map(join)).await?;
-    Ok(Group {
-        batches: batches.into_iter().flatten().collect(),
-        label: None,
-        held,
-    })
+    try_join_all(tasks.into_iter().map(join)).await?;
+    let empty = maker.group(0, None);
+    Ok(std::mem::replace(&mut *lock(&group), empty))
+}
+
+fn lock(group: &Mutex<Group>) -> MutexGuard<'_, Group> {
+    group.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Cuts a sorted stream into groups of equal keys.
 pub(crate) struct Groups {
     input: SendableRecordBatchStream,
     keys: Vec<Arc<dyn PhysicalExpr>>,
-    budget: Budget,
+    maker: GroupMaker,
     /// Runs of equal keys of the batch last read.
     pending: VecDeque<(Vec<ScalarValue>, RecordBatch)>,
     current: Option<(Vec<ScalarValue>, Group)>,
@@ -87,12 +66,12 @@ impl Groups {
     pub(crate) fn new(
         input: SendableRecordBatchStream,
         keys: Vec<Arc<dyn PhysicalExpr>>,
-        budget: Budget,
+        maker: GroupMaker,
     ) -> Self {
         Self {
             input,
             keys,
-            budget,
+            maker,
             pending: VecDeque::new(),
             current: None,
         }
@@ -105,15 +84,11 @@ impl Groups {
                 if let Some((current, group)) = &mut self.current
                     && *current == keys
                 {
-                    group.hold(batch)?;
+                    group.push(0, batch)?;
                 } else {
                     let finished = self.current.take();
-                    let mut group = Group {
-                        batches: vec![],
-                        label: Some(self.label(&keys)),
-                        held: Arc::new(self.budget.sibling()),
-                    };
-                    group.hold(batch)?;
+                    let mut group = self.maker.group(1, Some(self.label(&keys)));
+                    group.push(0, batch)?;
                     self.current = Some((keys, group));
                     if let Some((_, group)) = finished {
                         return Ok(Some(group));
@@ -159,10 +134,13 @@ impl Groups {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Budget;
     use datafusion::arrow::array::{ArrayRef, AsArray, Int32Array, StringArray};
     use datafusion::arrow::datatypes::Int32Type;
     use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
+    use datafusion::physical_plan::SpillManager;
     use datafusion::physical_plan::expressions::col;
+    use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, SpillMetrics};
     use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
     fn batch(keys: &[Option<&str>], first: i32) -> RecordBatch {
@@ -183,13 +161,22 @@ mod tests {
         let keys = vec![col("key", &schema).unwrap()];
         let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
         let input = futures::stream::iter(batches.map(Ok));
-        let input = Box::pin(RecordBatchStreamAdapter::new(schema, input));
-        let mut groups = Groups::new(input, keys, Budget::new(&pool, "lle_embed"));
+        let input = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), input));
+        let maker = GroupMaker {
+            calls: Arc::new([]),
+            budget: Arc::new(Budget::new(&pool, "lle_embed")),
+            spill: Arc::new(SpillManager::new(
+                Arc::default(),
+                SpillMetrics::new(&ExecutionPlanMetricsSet::new(), 0),
+                Arc::clone(&schema),
+            )),
+        };
+        let mut groups = Groups::new(input, keys, maker);
         let mut seen = vec![];
         while let Some(group) = groups.next().await.unwrap() {
             assert!(pool.reserved() > 0);
-            let values: Vec<i32> = group
-                .batches
+            let values: Vec<i32> = group.stores[0]
+                .memory()
                 .iter()
                 .flat_map(|batch| {
                     batch

@@ -28,14 +28,18 @@
 //! memory accounting.
 
 mod constants;
+mod embeddings;
 mod evaluator;
 mod features;
 mod fit;
+mod fit_task;
 mod float_lists;
+mod group;
 mod groups;
 mod lle_embed;
 mod lle_exec;
 mod lle_metrics;
+mod lle_model;
 mod lle_options;
 mod lle_parameters;
 mod lle_rule;
@@ -44,6 +48,8 @@ mod memory;
 mod progress;
 mod reference;
 mod register;
+mod rows;
+mod sampling;
 mod softmax;
 
 pub use lakefold_manifold as manifold;

@@ -18,6 +18,7 @@ use datafusion_macros::user_doc;
 use lakefold_manifold::Lle;
 
 use crate::constants::constant;
+use crate::embeddings::element;
 use crate::evaluator::LleEvaluator;
 use crate::float_lists::FloatType;
 use crate::lle_parameters::{check_dimensions, parse_parameters};
@@ -82,6 +83,8 @@ FROM 'sample_data/swiss_roll.parquet'
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LleEmbed {
     signature: Signature,
+    /// The result's length where it is known when the function is made, as in the relation `lle`.
+    fixed_size: Option<usize>,
 }
 
 impl LleEmbed {
@@ -92,7 +95,28 @@ impl LleEmbed {
     pub fn try_new() -> Result<Self> {
         let signature = Signature::user_defined(Volatility::Immutable)
             .with_parameter_names(PARAMETERS.to_vec())?;
-        Ok(Self { signature })
+        Ok(Self {
+            signature,
+            fixed_size: None,
+        })
+    }
+}
+
+impl LleEmbed {
+    /// The function with a result of `FixedSizeList` of `n_components`, which its first argument but one
+    /// must equal.
+    pub(crate) fn of_fixed_size(n_components: usize) -> Result<Self> {
+        Ok(Self {
+            fixed_size: Some(n_components),
+            ..Self::try_new()?
+        })
+    }
+
+    fn data_type(&self, float: FloatType) -> DataType {
+        match self.fixed_size {
+            Some(size) => DataType::FixedSizeList(element(float), size as i32),
+            None => DataType::List(element(float)),
+        }
     }
 }
 
@@ -124,7 +148,8 @@ impl WindowUDFImpl for LleEmbed {
             .get_input_field(0)
             .ok_or_else(|| plan_datafusion_err!("lle_embed needs features and n_components"))?;
         let float = float_type(features.data_type())?;
-        Ok(Arc::new(Field::new(field_args.name(), float.list(), true)))
+        let data_type = self.data_type(float);
+        Ok(Arc::new(Field::new(field_args.name(), data_type, true)))
     }
 
     fn expressions(&self, expr_args: ExpressionArgs) -> Vec<Arc<dyn PhysicalExpr>> {
@@ -153,7 +178,12 @@ impl WindowUDFImpl for LleEmbed {
             .first()
             .map(column_name)
             .unwrap_or_default();
-        Ok(Box::new(LleEvaluator { lle, float, column }))
+        Ok(Box::new(LleEvaluator {
+            lle,
+            float,
+            data_type: self.data_type(float),
+            column,
+        }))
     }
 
     fn documentation(&self) -> Option<&Documentation> {

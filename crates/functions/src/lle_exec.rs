@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{FieldRef, SchemaBuilder, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, FieldRef, SchemaBuilder, SchemaRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ColumnStatistics, Result, Statistics, internal_err, plan_err};
@@ -57,6 +57,11 @@ impl LleCall {
             float,
             field,
         })
+    }
+
+    /// Of the column that it adds.
+    pub(crate) fn data_type(&self) -> &DataType {
+        self.field.data_type()
     }
 
     /// The features argument as written.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use datafusion::physical_plan::metrics::{
-    BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, MetricType, Time,
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, MetricType,
+    SpillMetrics, Time,
 };
 use lakefold_manifold::{Diagnostics, Phase};
 
@@ -11,11 +12,13 @@ use lakefold_manifold::{Diagnostics, Phase};
 #[derive(Debug, Clone)]
 pub(crate) struct LleMetrics {
     pub(crate) baseline: BaselineMetrics,
+    pub(crate) spill: SpillMetrics,
     fits: Count,
     rows: Count,
     distinct_rows: Count,
     closed_components: Count,
     bridged_edges: Count,
+    landmarks: Count,
     peak_reserved_bytes: Gauge,
     phases: Vec<(Phase, Time)>,
 }
@@ -30,11 +33,13 @@ impl LleMetrics {
         };
         Self {
             baseline: BaselineMetrics::new(metrics, partition),
+            spill: SpillMetrics::new(metrics, partition),
             fits: count("fits"),
             rows: count("fitted_rows"),
             distinct_rows: count("distinct_rows"),
             closed_components: count("closed_components"),
             bridged_edges: count("bridged_edges"),
+            landmarks: count("landmarks"),
             peak_reserved_bytes: summary().gauge("peak_reserved_bytes", partition),
             phases: Phase::ALL.into_iter().map(time).collect(),
         }
@@ -46,6 +51,7 @@ impl LleMetrics {
         self.distinct_rows.add(diagnostics.distinct_rows);
         self.closed_components.add(diagnostics.closed_components);
         self.bridged_edges.add(diagnostics.bridged_edges);
+        self.landmarks.add(diagnostics.landmarks);
         self.peak_reserved_bytes
             .set_max(diagnostics.peak_reserved_bytes);
         for (phase, seconds) in &diagnostics.seconds {

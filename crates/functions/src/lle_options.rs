@@ -4,7 +4,16 @@ use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::common::{Result, plan_err};
 
 /// Everything that the argument `options` of `lle_embed` may set.
-pub const OPTION_NAMES: [&str; 5] = ["n_neighbors", "reg", "method", "solver", "seed"];
+pub const OPTION_NAMES: [&str; 8] = [
+    "n_neighbors",
+    "reg",
+    "method",
+    "solver",
+    "seed",
+    "n_landmarks",
+    "landmark_neighbors",
+    "sample_size",
+];
 
 /// Splits `key=value` pairs; keys come back as spelled in [`OPTION_NAMES`].
 pub(crate) fn parse_options(options: &str) -> Result<Vec<(&'static str, &str)>> {

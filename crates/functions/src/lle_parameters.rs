@@ -40,6 +40,14 @@ pub(crate) fn parse_parameters(
                 "n_neighbors" => {
                     builder.n_neighbors(number(name, value, "a whole number of at least 1")?)
                 }
+                "n_landmarks" | "landmark_neighbors" | "sample_size" => {
+                    let value = number(name, value, "a whole number of at least 1")?;
+                    match name {
+                        "n_landmarks" => builder.n_landmarks(value),
+                        "landmark_neighbors" => builder.landmark_neighbors(value),
+                        _ => builder.sample_size(value),
+                    }
+                }
                 "reg" => builder.reg(number(name, value, "a finite number of at least 0")?),
                 "seed" => builder.seed(number(name, value, "a whole number of at least 0")?),
                 "method" => builder.method(Method::parse(value).map_err(plan_error)?),

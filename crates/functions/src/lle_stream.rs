@@ -1,29 +1,31 @@
-//! How `LleExec` runs: hold a group, fit it on a blocking thread, hand its batches on.
+//! How `LleExec` runs: take in a group, fit it on a blocking thread, hand its batches on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::vec;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::RecordOutput;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::stream::try_unfold;
-use lakefold_manifold::{Control, Diagnostics, Phase, ReserveError};
-use tracing::info;
+use datafusion::physical_plan::{ExecutionPlan, SpillManager};
+use futures::stream::{self, BoxStream, try_unfold};
+use futures::{StreamExt, TryStreamExt};
 
-use crate::features::{Features, Site, measure};
-use crate::fit::{Embedding, copy_features, fit_features};
-use crate::groups::{Group, Groups, collect_whole};
+use crate::features::Site;
+use crate::fit::Embedding;
+use crate::fit_task::{FitControl, FitTask, Quiet};
+use crate::group::{Group, GroupMaker};
+use crate::groups::{Groups, collect_whole};
 use crate::lle_exec::{LleCall, LleExec};
 use crate::lle_metrics::LleMetrics;
-use crate::memory::{Budget, array_bytes, resources_exhausted};
+use crate::lle_model::LleModel;
+use crate::memory::{Budget, resources_exhausted};
 use crate::progress::{FitReporter, FitReporterHandle};
+use crate::rows::RowStore;
 
 /// The output of one partition.
 pub(crate) fn embedding_stream(
@@ -32,20 +34,26 @@ pub(crate) fn embedding_stream(
     context: &Arc<TaskContext>,
     metrics: LleMetrics,
 ) -> Result<SendableRecordBatchStream> {
-    let budget = Budget::new(context.memory_pool(), &format!("lle_embed[{partition}]"));
+    let name = format!("lle_embed[{partition}]");
+    let maker = GroupMaker {
+        calls: plan.calls().into(),
+        budget: Arc::new(Budget::new(context.memory_pool(), &name)),
+        spill: Arc::new(SpillManager::new(
+            context.runtime_env(),
+            metrics.spill.clone(),
+            plan.input().schema(),
+        )),
+    };
     let source = if plan.partition_by().is_empty() {
         Source::Whole {
             input: Arc::clone(plan.input()),
             context: Arc::clone(context),
-            held: Arc::new(budget),
+            maker,
         }
     } else {
         let input = plan.input().execute(partition, Arc::clone(context))?;
-        Source::Groups(Box::new(Groups::new(
-            input,
-            plan.partition_by().to_vec(),
-            budget,
-        )))
+        let keys = plan.partition_by().to_vec();
+        Source::Groups(Box::new(Groups::new(input, keys, maker)))
     };
     let reporter = context
         .session_config()
@@ -82,7 +90,7 @@ enum Source {
     Whole {
         input: Arc<dyn ExecutionPlan>,
         context: Arc<TaskContext>,
-        held: Arc<Budget>,
+        maker: GroupMaker,
     },
     Groups(Box<Groups>),
     Done,
@@ -96,12 +104,12 @@ impl Source {
                 let Source::Whole {
                     input,
                     context,
-                    held,
+                    maker,
                 } = std::mem::replace(self, Source::Done)
                 else {
                     return Ok(None);
                 };
-                collect_whole(input, context, held).await.map(Some)
+                collect_whole(input, context, maker).await.map(Some)
             }
             Source::Done => Ok(None),
         }
@@ -119,18 +127,27 @@ struct Run {
 }
 
 /// A fitted group on its way out.
-struct Output {
-    batches: vec::IntoIter<RecordBatch>,
-    embeddings: Vec<Embedding>,
-    /// Given back when the last batch has left.
-    _held: Arc<Budget>,
+enum Output {
+    /// Every row was in the fit.
+    Fitted {
+        batches: vec::IntoIter<RecordBatch>,
+        embeddings: Vec<Embedding>,
+        /// Given back when the last batch has left.
+        _held: Arc<Budget>,
+    },
+    /// A sample was fitted, by which every row is placed.
+    Placed {
+        batches: BoxStream<'static, Result<RecordBatch>>,
+        placement: Arc<Placement>,
+        _held: Arc<Budget>,
+    },
 }
 
 impl Run {
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
         loop {
             if let Some(output) = &mut self.output {
-                if let Some(batch) = output.next(&self.schema)? {
+                if let Some(batch) = output.next(&self.schema).await? {
                     return Ok(Some(batch.record_output(&self.metrics.baseline)));
                 }
                 self.output = None;
@@ -142,168 +159,141 @@ impl Run {
         }
     }
 
-    async fn fit(&mut self, group: Group) -> Result<Output> {
+    async fn fit(&mut self, mut group: Group) -> Result<Output> {
+        match group.samples.take() {
+            None => self.fit_all(group).await,
+            Some(samples) => {
+                let mut models = Vec::with_capacity(samples.len());
+                for (index, sample) in samples.into_iter().enumerate() {
+                    let (task, rows) = (self.task(index, &group), group.rows);
+                    models.push(blocking(move || task.fit_sample(sample, rows)).await?);
+                }
+                let stores = group.stores.into_iter();
+                let batches: Vec<_> = stores.map(RowStore::into_stream).collect();
+                Ok(Output::Placed {
+                    batches: stream::iter(batches).flatten().boxed(),
+                    placement: Arc::new(Placement {
+                        calls: Arc::clone(&self.calls),
+                        models,
+                        label: group.label,
+                        cancelled: Quiet(Arc::clone(&self.cancelled.0)),
+                    }),
+                    _held: group.held,
+                })
+            }
+        }
+    }
+
+    async fn fit_all(&mut self, group: Group) -> Result<Output> {
+        let batches = group.stores.iter().flat_map(|store| store.memory());
+        let batches: Vec<RecordBatch> = batches.cloned().collect();
         let mut embeddings = Vec::with_capacity(self.calls.len());
         for index in 0..self.calls.len() {
-            let task = FitTask {
-                batches: group.batches.clone(),
-                calls: Arc::clone(&self.calls),
-                index,
-                label: group.label.clone(),
-                control: FitControl {
-                    budget: group.held.sibling(),
-                    cancelled: Arc::clone(&self.cancelled.0),
-                    reporter: self.reporter.clone(),
-                },
-                metrics: self.metrics.clone(),
-            };
-            let embedding = SpawnedTask::spawn_blocking(move || task.run())
-                .join_unwind()
-                .await
-                .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))??;
+            let (task, batches) = (self.task(index, &group), batches.clone());
+            let embedding = blocking(move || task.fit_all(batches)).await?;
             group
                 .held
                 .reserve("the embedding", embedding.bytes())
                 .map_err(|error| resources_exhausted("lle_embed", &error))?;
             embeddings.push(embedding);
         }
-        Ok(Output {
-            batches: group.batches.into_iter(),
+        Ok(Output::Fitted {
+            batches: batches.into_iter(),
             embeddings,
             _held: group.held,
         })
     }
+
+    fn task(&self, index: usize, group: &Group) -> FitTask {
+        FitTask {
+            calls: Arc::clone(&self.calls),
+            index,
+            label: group.label.clone(),
+            control: FitControl {
+                budget: group.held.sibling(),
+                cancelled: Arc::clone(&self.cancelled.0),
+                reporter: self.reporter.clone(),
+            },
+            metrics: self.metrics.clone(),
+        }
+    }
+}
+
+/// Runs `work` off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    SpawnedTask::spawn_blocking(work)
+        .join_unwind()
+        .await
+        .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?
 }
 
 impl Output {
-    fn next(&mut self, schema: &SchemaRef) -> Result<Option<RecordBatch>> {
-        let Some(batch) = self.batches.next() else {
-            return Ok(None);
+    async fn next(&mut self, schema: &SchemaRef) -> Result<Option<RecordBatch>> {
+        let columns = match self {
+            Output::Fitted {
+                batches,
+                embeddings,
+                ..
+            } => {
+                let Some(batch) = batches.next() else {
+                    return Ok(None);
+                };
+                let mut columns = batch.columns().to_vec();
+                for embedding in embeddings {
+                    columns.push(embedding.next_rows(batch.num_rows())?);
+                }
+                columns
+            }
+            Output::Placed {
+                batches, placement, ..
+            } => {
+                let Some(batch) = batches.try_next().await? else {
+                    return Ok(None);
+                };
+                let placement = Arc::clone(placement);
+                blocking(move || placement.columns(&batch)).await?
+            }
         };
-        let mut columns = batch.columns().to_vec();
-        for embedding in &mut self.embeddings {
-            columns.push(embedding.next_rows(batch.num_rows())?);
-        }
         Ok(Some(RecordBatch::try_new(Arc::clone(schema), columns)?))
     }
 }
 
-/// One call on one group, to be run on a blocking thread.
-struct FitTask {
-    batches: Vec<RecordBatch>,
+/// What places the rows of one group.
+struct Placement {
     calls: Arc<[LleCall]>,
-    index: usize,
+    /// One a call; `None` where all rows are NULL.
+    models: Vec<Option<LleModel>>,
     label: Option<String>,
-    control: FitControl,
-    metrics: LleMetrics,
+    cancelled: Quiet,
 }
 
-impl FitTask {
-    fn run(self) -> Result<Embedding> {
-        let _timer = self.metrics.baseline.elapsed_compute().timer();
-        let call = &self.calls[self.index];
-        let site = Site {
-            column: call.column(),
-            partition: self.label.clone(),
-            batches: self.batches.clone(),
-        };
-        let features = self.features(call, &site)?;
-        let rows = features.present.count_set_bits();
-        let reporter = self.control.reporter.as_deref().filter(|_| rows > 0);
-        if let Some(reporter) = reporter {
-            reporter.started(rows);
+impl Placement {
+    /// The columns of a batch, and one for each call.
+    fn columns(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let mut columns = batch.columns().to_vec();
+        for (call, model) in self.calls.iter().zip(&self.models) {
+            let Some(model) = model else {
+                let nulls = new_null_array(call.data_type(), batch.num_rows());
+                columns.push(nulls);
+                continue;
+            };
+            let lists = call
+                .features
+                .evaluate(batch)?
+                .into_array(batch.num_rows())?;
+            let site = Site {
+                column: call.column(),
+                partition: self.label.clone(),
+                batches: vec![batch.clone()],
+                streamed: true,
+            };
+            let placed = model
+                .typed
+                .transform(&lists, call.data_type(), &site, &self.cancelled)?;
+            columns.push(placed);
         }
-        let embedding = fit_features(features, &call.lle, &site, &self.control);
-        match (&embedding, reporter) {
-            (Ok(embedding), reporter) => {
-                if let Some(fit) = embedding.fit() {
-                    self.metrics.record(&fit.diagnostics);
-                    log(&site, &fit.diagnostics);
-                    if let Some(reporter) = reporter {
-                        reporter.finished(&fit.diagnostics);
-                    }
-                }
-            }
-            (Err(_), Some(reporter)) => reporter.failed(),
-            (Err(_), None) => {}
-        }
-        embedding
-    }
-
-    fn features(&self, call: &LleCall, site: &Site) -> Result<Features> {
-        let lists = self
-            .batches
-            .iter()
-            .map(|batch| call.features.evaluate(batch)?.into_array(batch.num_rows()))
-            .collect::<Result<Vec<ArrayRef>>>()?;
-        // A plain column is part of the batches held already; anything else was computed just now.
-        let computed = if call.features.is::<Column>() {
-            0
-        } else {
-            lists.iter().map(|list| array_bytes(list.as_ref())).sum()
-        };
-        self.control
-            .reserve("computing the features", computed)
-            .map_err(|error| resources_exhausted(&site.to_string(), &error))?;
-        let extent = measure(&lists, site)?;
-        let features = copy_features(&lists, extent, call.float, site, &self.control)?;
-        drop(lists);
-        self.control.release(computed);
-        Ok(features)
-    }
-}
-
-fn log(site: &Site, diagnostics: &Diagnostics) {
-    info!(
-        column = site.column,
-        partition = site.partition,
-        rows = diagnostics.rows,
-        distinct_rows = diagnostics.distinct_rows,
-        dimensions = diagnostics.dimensions,
-        solver = diagnostics.solver.name(),
-        seconds = diagnostics
-            .seconds
-            .iter()
-            .map(|(_, seconds)| seconds)
-            .sum::<f64>(),
-        peak_reserved_bytes = diagnostics.peak_reserved_bytes,
-        "lle_embed fitted"
-    );
-    if diagnostics.bridged_edges > 0 {
-        info!(
-            column = site.column,
-            partition = site.partition,
-            closed_components = diagnostics.closed_components,
-            bridge_rounds = diagnostics.bridge_rounds,
-            bridged_edges = diagnostics.bridged_edges,
-            "lle_embed joined closed components of the neighbour graph to their surroundings"
-        );
-    }
-}
-
-/// The kernel's line to the query.
-struct FitControl {
-    budget: Budget,
-    cancelled: Arc<AtomicBool>,
-    reporter: Option<Arc<dyn FitReporter>>,
-}
-
-impl Control for FitControl {
-    fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
-    }
-
-    fn progress(&self, phase: Phase, done: u64, total: u64) {
-        if let Some(reporter) = &self.reporter {
-            reporter.progress(phase, done, total);
-        }
-    }
-
-    fn reserve(&self, purpose: &str, bytes: usize) -> Result<(), ReserveError> {
-        self.budget.reserve(purpose, bytes)
-    }
-
-    fn release(&self, bytes: usize) {
-        self.budget.release(bytes);
+        Ok(columns)
     }
 }

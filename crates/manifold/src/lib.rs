@@ -24,7 +24,10 @@ pub use error::{ManifoldError, Result};
 pub use fit::{Diagnostics, Fit};
 pub use model::Model;
 pub use neighbors::nearest_neighbors;
-pub use params::{DEFAULT_LANDMARK_NEIGHBORS, DEFAULT_LANDMARKS, Lle, LleBuilder, Method, Solver};
+pub use params::{
+    DEFAULT_LANDMARK_NEIGHBORS, DEFAULT_LANDMARKS, DEFAULT_SAMPLE_SIZE, Lle, LleBuilder, Method,
+    Solver,
+};
 pub use points::Feature;
 pub use sample::Sample;
 pub use solver::{Factor, Ordering};

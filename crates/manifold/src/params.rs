@@ -2,6 +2,8 @@
 
 use crate::{ManifoldError, Result};
 
+/// Rows of a streaming fit's sample, unless told otherwise.
+pub const DEFAULT_SAMPLE_SIZE: usize = 65_536;
 /// Landmarks, unless told otherwise.
 pub const DEFAULT_LANDMARKS: usize = 1000;
 /// Landmarks a row, unless told otherwise.
@@ -107,6 +109,7 @@ pub struct LleBuilder {
     seed: u64,
     n_landmarks: Option<usize>,
     landmark_neighbors: Option<usize>,
+    sample_size: usize,
 }
 
 impl LleBuilder {
@@ -153,6 +156,14 @@ impl LleBuilder {
         self
     }
 
+    /// Rows that a streaming fit sees at most, see [`crate::Sample`]; [`Lle::fit`] itself always sees all.
+    /// Default 65,536.
+    #[must_use]
+    pub fn sample_size(mut self, sample_size: usize) -> Self {
+        self.sample_size = sample_size;
+        self
+    }
+
     /// Seed of the eigensolver's start vectors, of the landmarks and of samples. Default 0.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -178,6 +189,15 @@ impl LleBuilder {
         }
         if self.n_neighbors == 0 {
             return invalid("n_neighbors", "0".to_owned(), "at least 1");
+        }
+        for (name, value) in [
+            ("n_landmarks", self.n_landmarks),
+            ("landmark_neighbors", self.landmark_neighbors),
+            ("sample_size", Some(self.sample_size)),
+        ] {
+            if value == Some(0) {
+                return invalid(name, "0".to_owned(), "at least 1");
+            }
         }
         for (name, value) in [
             ("n_components", self.n_components),
@@ -210,6 +230,7 @@ impl Lle {
             seed: 0,
             n_landmarks: None,
             landmark_neighbors: None,
+            sample_size: DEFAULT_SAMPLE_SIZE,
         }
     }
 
@@ -248,6 +269,20 @@ impl Lle {
     pub fn landmark_neighbors(&self, n_landmarks: usize) -> usize {
         let default = DEFAULT_LANDMARK_NEIGHBORS.min(n_landmarks);
         self.0.landmark_neighbors.unwrap_or(default)
+    }
+
+    /// Rows that a streaming fit sees at most.
+    pub fn sample_size(&self) -> usize {
+        self.0.sample_size
+    }
+
+    /// Rows up to which a fit must see all of them: those of a sample, or any number where an exact
+    /// solver was asked for.
+    pub fn most_rows(&self) -> usize {
+        match self.0.solver {
+            Solver::Auto | Solver::Landmarks => self.0.sample_size,
+            Solver::Dense | Solver::Exact => usize::MAX,
+        }
     }
 
     /// Seed of the eigensolver's start vectors, of the landmarks and of samples.

@@ -39,19 +39,23 @@ pub(crate) fn bottom_of_pencil(
     let root = factor(b.clone()).ok_or_else(|| singular("ZᵀZ"))?;
     let trace = |m: &Mat<f64>| (0..n).map(|i| m[(i, i)]).sum::<f64>();
     let scale = (trace(a) / trace(b)).max(f64::MIN_POSITIVE);
+    // Lifting the constant vector from 0 to the middle of the spectrum keeps the rounding errors of the
+    // shifted solves from piling up along it.
+    let ones = Mat::from_fn(n, 1, |_, _| 1.0);
+    let along = symmetric_times(b, &ones);
+    let lift = scale / (0..n).map(|i| along[(i, 0)]).sum::<f64>();
     let shifted = SHIFTS
         .iter()
         .find_map(|shift| {
             factor(Mat::from_fn(n, n, |i, j| {
-                a[(i, j)] + shift * scale * b[(i, j)]
+                a[(i, j)] + shift * scale * b[(i, j)] + lift * along[(i, 0)] * along[(j, 0)]
             }))
         })
         .ok_or_else(|| singular("the reduced matrix of the landmarks"))?;
 
     // In x = Lᵀ v the constant vector becomes `constant`; a reflection turns that into the direction
     // (1, …, 1) that the iteration leaves out.
-    let mut constant = Mat::from_fn(n, 1, |_, _| 1.0);
-    constant = times_transposed(root.as_ref(), constant.as_ref());
+    let constant = times_transposed(root.as_ref(), ones.as_ref());
     let mirror = Mirror::between(&constant);
     let invert = |block: &Panel| {
         let mut x = block.clone();

@@ -1,0 +1,80 @@
+//! From rows of numbers to list arrays.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    ArrayRef, FixedSizeListArray, Float32Array, Float64Array, ListArray,
+};
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::{Result, exec_err, internal_err};
+
+use crate::float_lists::FloatType;
+
+/// `numbers`, `n_components` for each row that is `present`, as an array of `data_type`: `List` or
+/// `FixedSizeList` of `float`.
+pub(crate) fn embedding_array(
+    data_type: &DataType,
+    float: FloatType,
+    numbers: impl Iterator<Item = f64>,
+    n_components: usize,
+    present: BooleanBuffer,
+) -> Result<ArrayRef> {
+    let rows = present.len();
+    if rows.saturating_mul(n_components) > i32::MAX as usize {
+        return exec_err!(
+            "a batch of {rows} rows holds more than {} numbers of embedding: lower \
+             datafusion.execution.batch_size or n_components",
+            i32::MAX
+        );
+    }
+    match data_type {
+        DataType::List(field) => {
+            let values = float_array(float, numbers);
+            let lengths = present.iter();
+            let lengths = lengths.map(|present| if present { n_components } else { 0 });
+            let offsets = OffsetBuffer::from_lengths(lengths);
+            let nulls = Some(NullBuffer::new(present));
+            Ok(Arc::new(ListArray::try_new(
+                Arc::clone(field),
+                offsets,
+                values,
+                nulls,
+            )?))
+        }
+        DataType::FixedSizeList(field, size) => {
+            let mut numbers = numbers;
+            let padded = present.iter().flat_map(|present| {
+                let row: Vec<f64> = if present {
+                    numbers.by_ref().take(n_components).collect()
+                } else {
+                    vec![0.0; n_components]
+                };
+                row
+            });
+            let values = float_array(float, padded);
+            let nulls = Some(NullBuffer::new(present.clone()));
+            Ok(Arc::new(FixedSizeListArray::try_new(
+                Arc::clone(field),
+                *size,
+                values,
+                nulls,
+            )?))
+        }
+        other => internal_err!("an embedding is a list, not {other}"),
+    }
+}
+
+fn float_array(float: FloatType, numbers: impl Iterator<Item = f64>) -> ArrayRef {
+    match float {
+        FloatType::Float32 => Arc::new(Float32Array::from_iter_values(
+            numbers.map(|number| number as f32),
+        )),
+        FloatType::Float64 => Arc::new(Float64Array::from_iter_values(numbers)),
+    }
+}
+
+/// The field of an embedding's numbers.
+pub(crate) fn element(float: FloatType) -> Arc<Field> {
+    Arc::new(Field::new_list_field(float.data_type(), true))
+}
