@@ -6,11 +6,16 @@ mod components;
 mod control;
 mod error;
 mod fit;
+mod intrinsic_dimension;
 mod matrix;
+mod measured;
 mod neighbors;
 mod panel;
 mod params;
+mod pca;
 mod points;
+mod quality;
+mod sample;
 mod simd;
 mod solver;
 mod weights;
@@ -18,7 +23,16 @@ mod weights;
 pub use control::{Control, Phase, ReserveError, bytes};
 pub use error::{ManifoldError, Result};
 pub use fit::{Diagnostics, Fit};
+pub use intrinsic_dimension::{
+    DimensionOptions, IntrinsicDimension, TwoNn, eigenvalue_gap, intrinsic_dimension,
+};
 pub use neighbors::nearest_neighbors;
 pub use params::{Lle, LleBuilder, Method, Solver};
+pub use pca::{Pca, PcaAccumulator, PcaModel};
 pub use points::Feature;
+pub use quality::{
+    LabelAccuracy, LabelOptions, Quality, QualityOptions, Split, embedding_quality, label_accuracy,
+    reconstruction_error,
+};
+pub use sample::{row_hash, smallest_hashes};
 pub use solver::{Factor, Ordering};
