@@ -73,6 +73,15 @@ pub struct IntrinsicDimension {
     pub levina_bickel_by_k: Vec<(usize, f64)>,
 }
 
+impl IntrinsicDimension {
+    /// A whole number of components for features of `dimensions`: the Levina–Bickel estimate, rounded,
+    /// from 1 to `dimensions`. TwoNN, which looks at two neighbours only, is misled by near-duplicates: on
+    /// 10,000 of Debian's package vectors it gives 8 where thinner samples agree on 18 to 20.
+    pub fn n_components(&self, dimensions: usize) -> usize {
+        (self.levina_bickel.round() as usize).clamp(1, dimensions.max(1))
+    }
+}
+
 /// TwoNN on fewer rows than this says too little.
 const FEWEST_ROWS: usize = 50;
 
@@ -101,7 +110,7 @@ pub(crate) fn estimate<T: Feature>(
     let budget = Budget::new(control);
     let (n, dimensions) = features.dim();
     let k = options.largest_k;
-    let bytes = 3 * n.min(options.sample) * dimensions * size_of::<T>()
+    let bytes = n.min(options.sample) * (3 * dimensions * size_of::<T>() + k * size_of::<f64>())
         + n * 2 * size_of::<u64>()
         + neighbors::predicted_bytes(n.min(options.sample), dimensions, k);
     budget.reserve("neighbour distances", bytes)?;

@@ -2,6 +2,7 @@
 //!
 //! Rows are points, columns are dimensions. See [`Lle::fit`].
 
+mod auto;
 mod components;
 mod control;
 mod error;
@@ -20,6 +21,7 @@ mod simd;
 mod solver;
 mod weights;
 
+pub use auto::{Choice, ChoiceOptions, Trial, choose_parameters};
 pub use control::{Control, Phase, ReserveError, bytes};
 pub use error::{ManifoldError, Result};
 pub use fit::{Diagnostics, Fit};

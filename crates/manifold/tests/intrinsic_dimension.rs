@@ -69,6 +69,7 @@ fn a_sheet_has_two_dimensions_and_a_gaussian_its_own() {
     let flat = estimate(&gaussian(4000, 5, 2).dot(&basis));
     assert!((flat.two_nn - 5.0).abs() < 0.4, "{flat:?}");
     assert!((flat.levina_bickel - 5.0).abs() < 0.4, "{flat:?}");
+    assert_eq!([20, 4].map(|most| flat.n_components(most)), [5, 4]);
     let rows: Vec<usize> = flat.two_nn_by_rows.iter().map(|fit| fit.rows).collect();
     assert_eq!(rows, [4000, 2000, 1000, 500, 250, 125, 62]);
     assert!(
@@ -119,6 +120,11 @@ fn a_sample_is_bounded() {
     let found = intrinsic_dimension(swiss_roll(3000, 6).view(), &options, &()).unwrap();
     assert_eq!(found.rows, 300);
     assert!((found.levina_bickel - 2.0).abs() < 0.3, "{found:?}");
+}
+
+#[test]
+fn equally_far_rows_count_as_full() {
+    assert_eq!(estimate(&Array2::eye(30)).n_components(30), 30);
 }
 
 #[test]

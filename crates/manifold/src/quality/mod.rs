@@ -97,6 +97,8 @@ pub(crate) fn measure<T: Feature>(
     check_embedding(embedding, features.nrows())?;
     check(features)?;
     let budget = Budget::new(control);
+    let order = features.nrows() * (size_of::<u64>() + size_of::<usize>());
+    budget.reserve("the choice and order of the measured rows", order)?;
     let rows = measured_rows(features, embedding, options);
     let n = rows.len();
     if n <= 2 * k {

@@ -89,7 +89,8 @@ fn weigh<T: Feature>(
     let graph = neighbors::self_join(points, k, control)?;
     budget.release(search);
     let scratch = rayon::current_num_threads() * k * (k + dimensions) * size_of::<f64>();
-    let bytes = n * k * (size_of::<u32>() + size_of::<f64>()) + scratch;
+    let per_point = k * (size_of::<u32>() + size_of::<f64>()) + 2 * size_of::<f64>();
+    let bytes = n * per_point + scratch;
     budget.reserve("barycentre weights", bytes)?;
     let weights = barycenter_weights(points, &graph, reg, control)?;
     Ok((graph, weights))
