@@ -2,32 +2,48 @@
 //!
 //! Rows are points, columns are dimensions. See [`Lle::fit`].
 
+mod auto;
 mod components;
 mod control;
 mod error;
 mod fit;
+mod intrinsic_dimension;
 mod landmarks;
 mod matrix;
+mod measured;
 mod model;
 mod neighbors;
 mod panel;
 mod params;
+mod pca;
 mod points;
 mod projection;
+mod quality;
+mod row_sample;
 mod sample;
 mod simd;
 mod solver;
 mod weights;
 
+pub use auto::{Choice, ChoiceOptions, Trial, choose_parameters};
 pub use control::{Control, Phase, ReserveError, bytes};
 pub use error::{ManifoldError, Result};
 pub use fit::{Diagnostics, Fit};
+pub use intrinsic_dimension::{
+    DimensionOptions, IntrinsicDimension, TwoNn, eigenvalue_gap, intrinsic_dimension,
+};
 pub use model::Model;
 pub use neighbors::nearest_neighbors;
 pub use params::{
     DEFAULT_LANDMARK_NEIGHBORS, DEFAULT_LANDMARKS, DEFAULT_SAMPLE_SIZE, Lle, LleBuilder, Method,
     Solver,
 };
+pub use pca::{Pca, PcaAccumulator, PcaModel};
 pub use points::Feature;
-pub use sample::Sample;
+pub use quality::{
+    LabelAccuracy, LabelOptions, Quality, QualityOptions, Split, embedding_quality, label_accuracy,
+    reconstruction_error,
+};
+pub use row_sample::Sample;
+pub use sample::{row_hash, smallest_hashes};
 pub use solver::{Factor, Ordering};

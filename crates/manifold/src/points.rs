@@ -10,7 +10,7 @@ pub(crate) mod sealed {
 
     /// Keeps [`super::Feature`] closed, and the generic code below it compiled in this crate, where it is
     /// optimised in every profile.
-    pub trait Sealed: Sized {
+    pub trait Sealed: Sized + crate::measured::Measured {
         fn fit(
             lle: &crate::Lle,
             features: ArrayView2<'_, Self>,

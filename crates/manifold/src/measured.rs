@@ -1,0 +1,117 @@
+//! The generic code of quality, samples, intrinsic dimension and PCA, compiled in this crate, where it is
+//! optimised in every profile.
+
+use ndarray::{Array2, ArrayView1, ArrayView2};
+
+use crate::intrinsic_dimension::{DimensionOptions, IntrinsicDimension};
+use crate::pca::{Pca, PcaAccumulator, PcaModel};
+use crate::quality::{Quality, QualityOptions};
+use crate::{Control, Result};
+
+/// Part of what keeps [`crate::Feature`] closed.
+pub trait Measured: Sized {
+    fn hash_row(seed: u64, row: ArrayView1<'_, Self>) -> u64;
+    fn smallest_hashes(features: ArrayView2<'_, Self>, seed: u64, count: usize) -> Vec<usize>;
+    fn quality(
+        features: ArrayView2<'_, Self>,
+        embedding: ArrayView2<'_, f64>,
+        options: &QualityOptions,
+        control: &dyn Control,
+    ) -> Result<Quality>;
+    fn reconstruction_error(
+        features: ArrayView2<'_, Self>,
+        n_neighbors: usize,
+        reg: f64,
+        control: &dyn Control,
+    ) -> Result<Vec<f64>>;
+    fn intrinsic_dimension(
+        features: ArrayView2<'_, Self>,
+        options: &DimensionOptions,
+        control: &dyn Control,
+    ) -> Result<IntrinsicDimension>;
+    fn pca_fit(
+        pca: &Pca,
+        features: ArrayView2<'_, Self>,
+        control: &dyn Control,
+    ) -> Result<PcaModel>;
+    fn pca_add(
+        accumulator: &mut PcaAccumulator,
+        features: ArrayView2<'_, Self>,
+        control: &dyn Control,
+    ) -> Result<()>;
+    fn pca_transform(
+        model: &PcaModel,
+        features: ArrayView2<'_, Self>,
+        control: &dyn Control,
+    ) -> Result<Array2<f64>>;
+}
+
+macro_rules! compile_for {
+    ($number:ty) => {
+        impl Measured for $number {
+            fn hash_row(seed: u64, row: ArrayView1<'_, Self>) -> u64 {
+                crate::sample::hash_values(seed, row)
+            }
+
+            fn smallest_hashes(
+                features: ArrayView2<'_, Self>,
+                seed: u64,
+                count: usize,
+            ) -> Vec<usize> {
+                crate::sample::smallest_by(features, seed, count, |a, b| a.cmp(&b))
+            }
+
+            fn quality(
+                features: ArrayView2<'_, Self>,
+                embedding: ArrayView2<'_, f64>,
+                options: &QualityOptions,
+                control: &dyn Control,
+            ) -> Result<Quality> {
+                crate::quality::measure(features, embedding, options, control)
+            }
+
+            fn reconstruction_error(
+                features: ArrayView2<'_, Self>,
+                n_neighbors: usize,
+                reg: f64,
+                control: &dyn Control,
+            ) -> Result<Vec<f64>> {
+                crate::quality::reconstruction::errors(features, n_neighbors, reg, control)
+            }
+
+            fn intrinsic_dimension(
+                features: ArrayView2<'_, Self>,
+                options: &DimensionOptions,
+                control: &dyn Control,
+            ) -> Result<IntrinsicDimension> {
+                crate::intrinsic_dimension::estimate(features, options, control)
+            }
+
+            fn pca_fit(
+                pca: &Pca,
+                features: ArrayView2<'_, Self>,
+                control: &dyn Control,
+            ) -> Result<PcaModel> {
+                crate::pca::fit(pca, features, control)
+            }
+
+            fn pca_add(
+                accumulator: &mut PcaAccumulator,
+                features: ArrayView2<'_, Self>,
+                control: &dyn Control,
+            ) -> Result<()> {
+                crate::pca::add(accumulator, features, control)
+            }
+
+            fn pca_transform(
+                model: &PcaModel,
+                features: ArrayView2<'_, Self>,
+                control: &dyn Control,
+            ) -> Result<Array2<f64>> {
+                crate::pca::transform(model, features, control)
+            }
+        }
+    };
+}
+compile_for!(f32);
+compile_for!(f64);
