@@ -11,17 +11,21 @@ use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr_common::physical_expr::{fmt_sql, is_volatile};
 
-/// The value of `expression`, which must not depend on a row.
+/// The value of `expression`, an argument of `function` that must not depend on a row.
 ///
 /// The optimizer has folded `1 + 1` to a literal by now, unless the plan skipped it, so anything
 /// without columns is evaluated here.
-pub(crate) fn constant(expression: &Arc<dyn PhysicalExpr>, parameter: &str) -> Result<ScalarValue> {
+pub(crate) fn constant(
+    expression: &Arc<dyn PhysicalExpr>,
+    parameter: &str,
+    function: &str,
+) -> Result<ScalarValue> {
     if let Some(literal) = expression.downcast_ref::<Literal>() {
         return Ok(literal.value().clone());
     }
     if is_volatile(expression) || !collect_columns(expression).is_empty() {
         return plan_err!(
-            "{parameter} of lle_embed must be a constant, got {}: one fit has one {parameter}, so \
+            "{parameter} of {function} must be a constant, got {}: one fit has one {parameter}, so \
              write a number or text in its place",
             fmt_sql(expression.as_ref())
         );

@@ -42,7 +42,7 @@ impl PartitionEvaluator for LleEvaluator {
 }
 
 /// Lets the other tasks of this thread move elsewhere, where the runtime has an elsewhere.
-fn off_the_async_threads<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn off_the_async_threads<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         _ => work(),

@@ -14,8 +14,10 @@ use ndarray::Array2;
 use crate::float_lists::{FloatType, ListRows};
 
 /// Where a fit's rows come from, for error messages.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Site {
+    /// Its name in SQL.
+    pub(crate) function: &'static str,
     /// The features argument as written.
     pub(crate) column: String,
     /// `key = value, …` of the PARTITION BY, where there is one.
@@ -24,6 +26,18 @@ pub(crate) struct Site {
     pub(crate) batches: Vec<RecordBatch>,
     /// Whether `batches` is one of many.
     pub(crate) streamed: bool,
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self {
+            function: crate::lle_embed::NAME,
+            column: String::new(),
+            partition: None,
+            batches: vec![],
+            streamed: false,
+        }
+    }
 }
 
 impl Site {
@@ -65,7 +79,7 @@ impl Site {
 
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "lle_embed of column {}", self.column)?;
+        write!(f, "{} of column {}", self.function, self.column)?;
         match &self.partition {
             Some(partition) => write!(f, " where {partition}"),
             None => Ok(()),

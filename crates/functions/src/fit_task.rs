@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
-use datafusion::common::Result;
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use datafusion::physical_expr::expressions::Column;
 use lakefold_manifold::{Control, Diagnostics, ManifoldError, Phase, ReserveError};
 use tracing::info;
@@ -37,7 +38,7 @@ impl FitTask {
             column: call.column(),
             partition: self.label.clone(),
             batches,
-            streamed: false,
+            ..Site::default()
         };
         let features = self.features(call, &site)?;
         let rows = features.present.count_set_bits();
@@ -69,7 +70,7 @@ impl FitTask {
         if let Some(reporter) = reporter {
             reporter.started(rows);
         }
-        let model = sample.fit(&call.lle, &self.control);
+        let model = sample.fit(&call.lle, None, &self.control);
         let found = model.as_ref().ok().and_then(Option::as_ref);
         self.report(
             &site,
@@ -77,12 +78,7 @@ impl FitTask {
             found.map(|model| &model.diagnostics),
             reporter,
         );
-        model.map_err(|error| match &error {
-            ManifoldError::Memory(refusal) => {
-                resources_exhausted(&format!("{site} on a sample of {rows} rows"), refusal)
-            }
-            _ => datafusion::common::exec_datafusion_err!("{site}: {error}"),
-        })
+        model.map_err(|error| fit_failed(&error, &site, rows))
     }
 
     fn report(
@@ -127,6 +123,35 @@ impl FitTask {
         drop(lists);
         self.control.release(computed);
         Ok(features)
+    }
+}
+
+/// The error of a fit to a sample of `rows` rows.
+pub(crate) fn fit_failed(error: &ManifoldError, site: &Site, rows: usize) -> DataFusionError {
+    match error {
+        ManifoldError::Memory(refusal) => {
+            resources_exhausted(&format!("{site} on a sample of {rows} rows"), refusal)
+        }
+        _ => exec_datafusion_err!("{site}: {error}"),
+    }
+}
+
+/// Runs `work` off the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    SpawnedTask::spawn_blocking(work)
+        .join_unwind()
+        .await
+        .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?
+}
+
+/// Tells a fit on another thread that nobody waits for it any more.
+pub(crate) struct CancelOnDrop(pub(crate) Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

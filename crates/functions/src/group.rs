@@ -112,6 +112,7 @@ impl Group {
                 partition: self.label.clone(),
                 batches: vec![batch.clone()],
                 streamed: true,
+                ..Site::default()
             };
             sample.add(&lists, &site, &self.held)?;
         }

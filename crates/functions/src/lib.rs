@@ -44,10 +44,14 @@ mod lle_options;
 mod lle_parameters;
 mod lle_rule;
 mod lle_stream;
+mod lle_transform;
 mod memory;
+mod model_file;
+mod model_store;
 mod progress;
 mod reference;
 mod register;
+mod relations;
 mod rows;
 mod sampling;
 mod softmax;
@@ -58,10 +62,14 @@ pub use lle_embed::LleEmbed;
 pub use lle_exec::{LleCall, LleExec};
 pub use lle_options::OPTION_NAMES as LLE_OPTION_NAMES;
 pub use lle_rule::EmbedWithLleExec;
+pub use lle_transform::LleTransform;
+pub use model_file::{MODEL_VERSION, ModelDescription};
+pub use model_store::ModelCache;
 pub use progress::{FitReporter, FitReporterHandle};
 pub use reference::reference_markdown;
 pub use register::{
     WINDOW_FUNCTION_NAMES, all_scalar_udfs, all_window_udfs, function_names,
     physical_optimizer_rule, register_all,
 };
+pub use relations::{LakefoldRelations, relation_functions};
 pub use softmax::Softmax;

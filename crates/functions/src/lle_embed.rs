@@ -137,7 +137,7 @@ impl WindowUDFImpl for LleEmbed {
                 PARAMETERS.join(", ")
             );
         }
-        float_type(&arg_types[0])?;
+        float_type(&arg_types[0], NAME)?;
         // Features are coerced by value, once, when they are copied into the fit's matrix: a cast here
         // would copy the column before that.
         Ok(arg_types.to_vec())
@@ -147,7 +147,7 @@ impl WindowUDFImpl for LleEmbed {
         let features = field_args
             .get_input_field(0)
             .ok_or_else(|| plan_datafusion_err!("lle_embed needs features and n_components"))?;
-        let float = float_type(features.data_type())?;
+        let float = float_type(features.data_type(), NAME)?;
         let data_type = self.data_type(float);
         Ok(Arc::new(Field::new(field_args.name(), data_type, true)))
     }
@@ -204,15 +204,16 @@ pub(crate) fn resolve(
         return plan_err!("lle_embed needs features and n_components");
     };
     let features = features.unwrap_or(&DataType::Null);
-    let float = float_type(features)?;
+    let float = float_type(features, NAME)?;
     let optional = |position: usize, parameter| match rest.get(position) {
-        Some(argument) => constant(argument, parameter),
+        Some(argument) => constant(argument, parameter, NAME),
         None => Ok(ScalarValue::Null),
     };
     let lle = parse_parameters(
-        &constant(n_components, "n_components")?,
+        &constant(n_components, "n_components", NAME)?,
         &optional(0, "n_neighbors")?,
         &optional(1, "options")?,
+        NAME,
     )?;
     check_dimensions(&lle, features, &column_name(column))?;
     Ok((lle, float))
@@ -223,7 +224,8 @@ pub(crate) fn column_name(features: &Arc<dyn PhysicalExpr>) -> String {
     fmt_sql(features.as_ref()).to_string()
 }
 
-fn float_type(features: &DataType) -> Result<FloatType> {
+/// The float type of the features of `function`.
+pub(crate) fn float_type(features: &DataType, function: &str) -> Result<FloatType> {
     FloatType::of_list(features).ok_or_else(|| {
         let remedy = match features {
             number if number.is_numeric() => "write make_array(a, b, …) to make one of scalar columns",
@@ -237,7 +239,7 @@ fn float_type(features: &DataType) -> Result<FloatType> {
             }
             _ => "name a column of lists, or write make_array(a, b, …) to make one of scalar columns",
         };
-        plan_datafusion_err!("features of lle_embed must be a list of numbers, got {features}: {remedy}")
+        plan_datafusion_err!("features of {function} must be a list of numbers, got {features}: {remedy}")
     })
 }
 

@@ -3,8 +3,8 @@
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result;
-use lakefold_manifold::{Control, Diagnostics, ManifoldError, Model};
-use ndarray::Array2;
+use lakefold_manifold::{Control, Diagnostics, ManifoldError, Model, Quality};
+use ndarray::{Array2, ArrayView2};
 
 use crate::embeddings::embedding_array;
 use crate::features::{Matrix, Site, extract, measure};
@@ -23,18 +23,8 @@ pub(crate) enum Typed {
 pub(crate) struct LleModel {
     pub(crate) typed: Typed,
     pub(crate) diagnostics: Diagnostics,
-}
-
-impl LleModel {
-    pub(crate) fn new_f32(model: Model<f32>, diagnostics: Diagnostics) -> Self {
-        let typed = Typed::Float32(model);
-        Self { typed, diagnostics }
-    }
-
-    pub(crate) fn new_f64(model: Model<f64>, diagnostics: Diagnostics) -> Self {
-        let typed = Typed::Float64(model);
-        Self { typed, diagnostics }
-    }
+    /// Where it was asked for.
+    pub(crate) quality: Option<Quality>,
 }
 
 impl Typed {
@@ -49,6 +39,20 @@ impl Typed {
         match self {
             Typed::Float32(model) => model.n_components(),
             Typed::Float64(model) => model.n_components(),
+        }
+    }
+
+    pub(crate) fn embedding(&self) -> ArrayView2<'_, f64> {
+        match self {
+            Typed::Float32(model) => model.embedding(),
+            Typed::Float64(model) => model.embedding(),
+        }
+    }
+
+    pub(crate) fn landmark_neighbors(&self) -> usize {
+        match self {
+            Typed::Float32(model) => model.landmark_neighbors(),
+            Typed::Float64(model) => model.landmark_neighbors(),
         }
     }
 

@@ -1,8 +1,8 @@
 //! The constant arguments of `lle_embed`, checked while planning.
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{DataFusionError, Result, ScalarValue, plan_datafusion_err, plan_err};
-use lakefold_manifold::{Lle, ManifoldError, Method, Solver};
+use datafusion::common::{Result, ScalarValue, plan_datafusion_err, plan_err};
+use lakefold_manifold::{DEFAULT_SAMPLE_SIZE, Lle, ManifoldError, Method, Solver};
 
 use crate::features::shown;
 use crate::lle_options::parse_options;
@@ -10,52 +10,77 @@ use crate::lle_options::parse_options;
 /// More neighbours or components than this cannot be stored, let alone computed.
 const LARGEST_COUNT: u32 = i32::MAX as u32;
 
-/// Reads `n_components`, `n_neighbors` and `options`; NULL means the default, which `n_components` does
-/// not have.
+/// Reads `n_components`, `n_neighbors` and `options` of a call of `function`; NULL means the default, which
+/// `n_components` does not have.
 pub(crate) fn parse_parameters(
     n_components: &ScalarValue,
     n_neighbors: &ScalarValue,
     options: &ScalarValue,
+    function: &str,
 ) -> Result<Lle> {
-    let Some(n_components) = count("n_components", n_components)? else {
+    let plan_error = |error: ManifoldError| plan_datafusion_err!("{function}: {error}");
+    let Some(n_components) = count(function, "n_components", n_components)? else {
         return plan_err!(
-            "n_components of lle_embed has no default, got NULL: say how many dimensions the \
+            "n_components of {function} has no default, got NULL: say how many dimensions the \
              embedding is to have"
         );
     };
     let mut builder = Lle::builder(n_components);
-    let n_neighbors = count("n_neighbors", n_neighbors)?;
+    let n_neighbors = count(function, "n_neighbors", n_neighbors)?;
     if let Some(n_neighbors) = n_neighbors {
         builder = builder.n_neighbors(n_neighbors);
     }
-    if let Some(options) = text(options)? {
+    if let Some(options) = text(function, options)? {
         for (name, value) in parse_options(options)? {
             builder = match name {
                 "n_neighbors" if n_neighbors.is_some() => {
                     return plan_err!(
-                        "n_neighbors of lle_embed is given as an argument and in options: keep one \
+                        "n_neighbors of {function} is given as an argument and in options: keep one \
                          of them"
                     );
                 }
-                "n_neighbors" => {
-                    builder.n_neighbors(number(name, value, "a whole number of at least 1")?)
-                }
+                "n_neighbors" => builder.n_neighbors(number(
+                    function,
+                    name,
+                    value,
+                    "a whole number of at least 1",
+                )?),
                 "n_landmarks" | "landmark_neighbors" | "sample_size" => {
-                    let value = number(name, value, "a whole number of at least 1")?;
+                    let value = number(function, name, value, "a whole number of at least 1")?;
                     match name {
                         "n_landmarks" => builder.n_landmarks(value),
                         "landmark_neighbors" => builder.landmark_neighbors(value),
                         _ => builder.sample_size(value),
                     }
                 }
-                "reg" => builder.reg(number(name, value, "a finite number of at least 0")?),
-                "seed" => builder.seed(number(name, value, "a whole number of at least 0")?),
+                "reg" => builder.reg(number(
+                    function,
+                    name,
+                    value,
+                    "a finite number of at least 0",
+                )?),
+                "seed" => builder.seed(number(
+                    function,
+                    name,
+                    value,
+                    "a whole number of at least 0",
+                )?),
                 "method" => builder.method(Method::parse(value).map_err(plan_error)?),
                 _ => builder.solver(Solver::parse(value).map_err(plan_error)?),
             };
         }
     }
     builder.build().map_err(plan_error)
+}
+
+/// What [`parse_parameters`] takes as `options`: a text of those values that are not NULL.
+pub(crate) fn options_text<'a>(options: impl Iterator<Item = (&'a str, ScalarValue)>) -> String {
+    let given = options.filter(|(_, value)| !value.is_null());
+    let pairs = given.map(|(name, value)| match value.try_as_str().flatten() {
+        Some(text) => format!("{name}={text}"),
+        None => format!("{name}={value}"),
+    });
+    pairs.collect::<Vec<_>>().join(", ")
 }
 
 /// What the number of dimensions alone rules out; known while planning for fixed-size lists.
@@ -72,12 +97,15 @@ pub(crate) fn check_dimensions(lle: &Lle, features: &DataType, column: &str) -> 
 
 /// `n_components=2, n_neighbors=12, …`, for plans and logs.
 pub(crate) fn describe(lle: &Lle) -> String {
-    let seed = match lle.seed() {
-        0 => String::new(),
-        seed => format!(", seed={seed}"),
-    };
+    let mut more = String::new();
+    if lle.seed() != 0 {
+        more += &format!(", seed={}", lle.seed());
+    }
+    if lle.sample_size() != DEFAULT_SAMPLE_SIZE {
+        more += &format!(", sample_size={}", lle.sample_size());
+    }
     format!(
-        "n_components={}, n_neighbors={}, reg={}, method={}, solver={}{seed}",
+        "n_components={}, n_neighbors={}, reg={}, method={}, solver={}{more}",
         lle.n_components(),
         lle.n_neighbors(),
         lle.reg(),
@@ -86,7 +114,7 @@ pub(crate) fn describe(lle: &Lle) -> String {
     )
 }
 
-fn count(parameter: &'static str, value: &ScalarValue) -> Result<Option<usize>> {
+fn count(function: &str, parameter: &'static str, value: &ScalarValue) -> Result<Option<usize>> {
     if value.is_null() {
         return Ok(None);
     }
@@ -99,7 +127,7 @@ fn count(parameter: &'static str, value: &ScalarValue) -> Result<Option<usize>> 
             _ => String::new(),
         };
         plan_datafusion_err!(
-            "{parameter} of lle_embed must be a whole number from 1 to {LARGEST_COUNT}, got {}{hint}",
+            "{parameter} of {function} must be a whole number from 1 to {LARGEST_COUNT}, got {}{hint}",
             shown(value)
         )
     };
@@ -118,25 +146,25 @@ fn count(parameter: &'static str, value: &ScalarValue) -> Result<Option<usize>> 
     }
 }
 
-fn text(options: &ScalarValue) -> Result<Option<&str>> {
+fn text<'a>(function: &str, options: &'a ScalarValue) -> Result<Option<&'a str>> {
     match options.try_as_str() {
         Some(text) => Ok(text),
         None if options.is_null() => Ok(None),
         None => plan_err!(
-            "options of lle_embed must be text such as 'solver=exact, reg=0.1', got {options}"
+            "options of {function} must be text such as 'solver=exact, reg=0.1', got {options}"
         ),
     }
 }
 
-fn number<T: std::str::FromStr>(name: &str, value: &str, requirement: &str) -> Result<T> {
+fn number<T: std::str::FromStr>(
+    function: &str,
+    name: &str,
+    value: &str,
+    requirement: &str,
+) -> Result<T> {
     value.parse().map_err(|_| {
-        plan_datafusion_err!("{name} of lle_embed must be {requirement}, got '{value}'")
+        plan_datafusion_err!("{name} of {function} must be {requirement}, got '{value}'")
     })
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn plan_error(error: ManifoldError) -> DataFusionError {
-    plan_datafusion_err!("lle_embed: {error}")
 }
 
 #[cfg(test)]
@@ -144,7 +172,12 @@ mod tests {
     use super::*;
 
     fn parse(n_components: impl Into<ScalarValue>, options: &str) -> Result<Lle> {
-        parse_parameters(&n_components.into(), &ScalarValue::Null, &options.into())
+        parse_parameters(
+            &n_components.into(),
+            &ScalarValue::Null,
+            &options.into(),
+            "lle_embed",
+        )
     }
 
     fn message(result: Result<Lle>) -> String {
@@ -167,8 +200,13 @@ mod tests {
             describe(&lle),
             "n_components=3, n_neighbors=20, reg=0.01, method=standard, solver=exact, seed=7"
         );
-        let lle =
-            parse_parameters(&2_i32.into(), &15_i64.into(), &ScalarValue::Utf8(None)).unwrap();
+        let lle = parse_parameters(
+            &2_i32.into(),
+            &15_i64.into(),
+            &ScalarValue::Utf8(None),
+            "lle_embed",
+        )
+        .unwrap();
         assert_eq!(lle.n_neighbors(), 15);
     }
 
@@ -188,6 +226,7 @@ mod tests {
                 &bad,
                 &ScalarValue::Null,
                 &ScalarValue::Null,
+                "lle_embed",
             ));
             assert!(text.contains(&expected), "{text}");
         }
@@ -211,12 +250,17 @@ mod tests {
         assert!(message(parse(2_i32, "n_neighbors=0")).contains("n_neighbors must be at least 1"));
         assert!(
             message(parse(2_i32, "solver=magic"))
-                .contains("solver must be one of auto, dense, exact, got 'magic'")
+                .contains("solver must be one of auto, dense, exact, landmarks, got 'magic'")
         );
         assert!(message(parse(2_i32, "method=umap")).contains("method must be one of standard"));
-        let both = parse_parameters(&2_i32.into(), &5_i32.into(), &"n_neighbors=6".into());
+        let both = parse_parameters(
+            &2_i32.into(),
+            &5_i32.into(),
+            &"n_neighbors=6".into(),
+            "lle_embed",
+        );
         assert!(message(both).contains("given as an argument and in options"));
-        let not_text = parse_parameters(&2_i32.into(), &5_i32.into(), &6_i32.into());
+        let not_text = parse_parameters(&2_i32.into(), &5_i32.into(), &6_i32.into(), "lle_embed");
         assert!(message(not_text).contains("options of lle_embed must be text"));
     }
 }

@@ -1,13 +1,12 @@
 //! How `LleExec` runs: take in a group, fit it on a blocking thread, hand its batches on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::vec;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::runtime::SpawnedTask;
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::metrics::RecordOutput;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -17,7 +16,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::features::Site;
 use crate::fit::Embedding;
-use crate::fit_task::{FitControl, FitTask, Quiet};
+use crate::fit_task::{CancelOnDrop, FitControl, FitTask, Quiet, blocking};
 use crate::group::{Group, GroupMaker};
 use crate::groups::{Groups, collect_whole};
 use crate::lle_exec::{LleCall, LleExec};
@@ -75,15 +74,6 @@ pub(crate) fn embedding_stream(
         plan.schema(),
         batches,
     )))
-}
-
-/// Tells a fit on another thread that nobody waits for it any more.
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 enum Source {
@@ -219,16 +209,6 @@ impl Run {
     }
 }
 
-/// Runs `work` off the async threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    SpawnedTask::spawn_blocking(work)
-        .join_unwind()
-        .await
-        .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?
-}
-
 impl Output {
     async fn next(&mut self, schema: &SchemaRef) -> Result<Option<RecordBatch>> {
         let columns = match self {
@@ -288,6 +268,7 @@ impl Placement {
                 partition: self.label.clone(),
                 batches: vec![batch.clone()],
                 streamed: true,
+                ..Site::default()
             };
             let placed = model
                 .typed

@@ -10,6 +10,8 @@ use datafusion::prelude::SessionContext;
 
 use crate::lle_embed::{self, LleEmbed};
 use crate::lle_rule::EmbedWithLleExec;
+use crate::lle_transform::LleTransform;
+use crate::relations::LakefoldRelations;
 use crate::softmax::Softmax;
 
 /// Names of the window functions. In Lakefold's own session they may be called without OVER.
@@ -20,7 +22,10 @@ pub const WINDOW_FUNCTION_NAMES: [&str; 1] = [lle_embed::NAME];
 /// # Errors
 /// Never in practice: only if `DataFusion` rejects a signature.
 pub fn all_scalar_udfs() -> Result<Vec<ScalarUDF>> {
-    Ok(vec![ScalarUDF::from(Softmax::try_new()?)])
+    Ok(vec![
+        ScalarUDF::from(LleTransform::try_new()?),
+        ScalarUDF::from(Softmax::try_new()?),
+    ])
 }
 
 /// Every window function, by name: those of [`WINDOW_FUNCTION_NAMES`].
@@ -68,15 +73,17 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
     }
     let state = ctx.state_ref();
     let mut state = state.write();
-    let rules = state.physical_optimizers();
-    if rules
+    let relations = LakefoldRelations::new(Arc::clone(state.catalog_list()));
+    if state
+        .physical_optimizers()
         .iter()
         .any(|rule| rule.name() == EmbedWithLleExec::NAME)
     {
         return Ok(());
     }
+    state.register_relation_planner(Arc::new(relations))?;
     let rules = std::iter::once(physical_optimizer_rule())
-        .chain(rules.iter().cloned())
+        .chain(state.physical_optimizers().iter().cloned())
         .collect();
     *state = SessionStateBuilder::new_from_existing(state.clone())
         .with_session_id(state.session_id().to_owned())

@@ -45,6 +45,7 @@
 
 mod copy;
 mod errors;
+mod from_functions;
 mod memory;
 mod misplaced;
 mod rewrite;

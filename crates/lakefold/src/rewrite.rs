@@ -4,7 +4,8 @@
 //! 2. A named argument skipped between others becomes NULL, which means its default: `DataFusion`
 //!    itself wants every argument up to the last one given.
 //! 3. A `COPY` to a name without an extension writes a directory of Parquet files.
-//! 4. A select item with such a call and without an alias is named by its text, where `DataFusion`
+//! 4. A table that is named as an argument of a function in FROM becomes a query of it.
+//! 5. A select item with such a call and without an alias is named by its text, where `DataFusion`
 //!    would name it by its internals, window frame included.
 
 use std::collections::{HashMap, HashSet};
@@ -14,10 +15,12 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArguments, Ident,
-    ObjectNamePart, Select, SelectItem, Value, VisitMut, VisitorMut, WindowSpec, WindowType,
+    ObjectNamePart, Select, SelectItem, TableFactor, Value, VisitMut, VisitorMut, WindowSpec,
+    WindowType,
 };
 use lakefold_lake::expand_home;
 
+use crate::from_functions::tables_to_queries;
 use crate::misplaced::{check_function, check_select, window_call};
 
 /// What the pass must know of the session's functions, by name in lower case.
@@ -120,6 +123,13 @@ impl VisitorMut for Pass<'_> {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
+        match tables_to_queries(factor) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(Box::new(error)),
+        }
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {

@@ -15,15 +15,17 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::dialect_from_str;
 use lakefold_functions::{
-    FitReporter, FitReporterHandle, LLE_OPTION_NAMES, WINDOW_FUNCTION_NAMES, register_all,
+    FitReporter, FitReporterHandle, LLE_OPTION_NAMES, LleTransform, WINDOW_FUNCTION_NAMES,
+    register_all,
 };
 use lakefold_lake::WriteWholeFiles;
 
 use crate::copy::warn_of_existing_files;
 use crate::errors::error_message;
+use crate::from_functions::models;
 use crate::memory::default_memory_limit;
 use crate::rewrite::{Functions, KnownFunction, rewrite};
 
@@ -225,12 +227,41 @@ impl Session {
         if let Statement::CopyTo(copy) = &statement {
             warn_of_existing_files(&self.context, copy).await;
         }
+        self.load_models(&statement).await?;
         let state = self.context.state();
         let plan = state
             .statement_to_plan(statement)
             .await
             .map_err(explain_missing_table)?;
         self.context.execute_logical_plan(plan).await
+    }
+
+    /// Reads the models that `lle_transform` is called with, from wherever they are.
+    async fn load_models(&self, statement: &Statement) -> Result<()> {
+        let models = match statement {
+            Statement::Statement(inner) => models(inner.as_ref()),
+            Statement::CopyTo(copy) => match &copy.source {
+                CopyToSource::Query(query) => models(query.as_ref()),
+                CopyToSource::Relation(_) => vec![],
+            },
+            Statement::Explain(explain) => {
+                return Box::pin(self.load_models(&explain.statement)).await;
+            }
+            Statement::CreateExternalTable(_) | Statement::Reset(_) => vec![],
+        };
+        let state = self.context.state();
+        let function = state.scalar_functions().get("lle_transform").cloned();
+        let Some(function) = function else {
+            return Ok(());
+        };
+        let Some(transform) = function.inner().downcast_ref::<LleTransform>() else {
+            return Ok(());
+        };
+        for model in models {
+            let cache = transform.models();
+            cache.load(&model, &self.context.runtime_env()).await?;
+        }
+        Ok(())
     }
 
     /// Read from the session, because a user may have replaced a function.

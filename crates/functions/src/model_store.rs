@@ -1,0 +1,136 @@
+//! Where model files are: paths and URLs, read once and kept.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err, plan_err};
+use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt, PutPayload};
+
+use crate::model_file::{StoredModel, decode};
+
+/// A file in an object store.
+#[derive(Debug, Clone)]
+pub(crate) struct Location {
+    store: ObjectStoreUrl,
+    path: Path,
+    /// As the user wrote it.
+    text: String,
+}
+
+impl Location {
+    /// Of a path or URL.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        if text.is_empty() || text.ends_with('/') {
+            return plan_err!("model must be the path or URL of a file, got '{text}'");
+        }
+        let url = ListingTableUrl::parse(text)?;
+        if url.get_glob().is_some() {
+            return plan_err!("model must be one file, got the pattern '{text}'");
+        }
+        Ok(Self {
+            store: url.object_store(),
+            path: url.prefix().clone(),
+            text: text.to_owned(),
+        })
+    }
+}
+
+/// Puts a model file in place, whole or not at all.
+pub(crate) async fn write(
+    location: &Location,
+    payload: PutPayload,
+    env: &RuntimeEnv,
+) -> Result<()> {
+    let store = env.object_store(&location.store)?;
+    store.put(&location.path, payload).await.map_err(|error| {
+        exec_datafusion_err!(
+            "the model cannot be written to '{}': {error}",
+            location.text
+        )
+    })?;
+    Ok(())
+}
+
+fn missing(text: &str) -> DataFusionError {
+    exec_datafusion_err!(
+        "no model file '{text}': write it with lle_fit(…, model => '{text}') or `lakefold fit`"
+    )
+}
+
+/// Models by the text that names them, for as long as their files do not change.
+#[derive(Debug, Default)]
+pub struct ModelCache {
+    models: Mutex<HashMap<String, Cached>>,
+}
+
+#[derive(Debug)]
+struct Cached {
+    meta: ObjectMeta,
+    model: Arc<StoredModel>,
+}
+
+impl ModelCache {
+    /// The model last loaded from `text`.
+    pub(crate) fn get(&self, text: &str) -> Option<Arc<StoredModel>> {
+        let models = self.lock();
+        models.get(text).map(|cached| Arc::clone(&cached.model))
+    }
+
+    /// Reads the model file that `text`, a path or URL, names, unless it is known and unchanged by its
+    /// ETag, size and time of modification.
+    ///
+    /// # Errors
+    /// For a file that is missing, truncated, altered, newer than this program, or no model at all.
+    pub async fn load(&self, text: &str, env: &RuntimeEnv) -> Result<()> {
+        let location = Location::parse(text)?;
+        let store = env.object_store(&location.store)?;
+        let unreadable = |error: object_store::Error| match error {
+            object_store::Error::NotFound { .. } => missing(text),
+            other => exec_datafusion_err!("the model '{text}' cannot be read: {other}"),
+        };
+        let meta = store.head(&location.path).await.map_err(unreadable)?;
+        if self
+            .lock()
+            .get(text)
+            .is_some_and(|cached| cached.meta == meta)
+        {
+            return Ok(());
+        }
+        let found = store.get(&location.path).await.map_err(unreadable)?;
+        let meta = found.meta.clone();
+        let bytes = found.bytes().await.map_err(unreadable)?;
+        let model = Arc::new(decode(bytes, text)?);
+        let cached = Cached { meta, model };
+        self.lock().insert(text.to_owned(), cached);
+        Ok(())
+    }
+
+    /// The model last loaded from `text`; if there is none, it is read from a local file.
+    pub(crate) fn get_or_read(&self, text: &str) -> Result<Arc<StoredModel>> {
+        if let Some(model) = self.get(text) {
+            return Ok(model);
+        }
+        let location = Location::parse(text)?;
+        if location.store != ObjectStoreUrl::local_filesystem() {
+            return plan_err!(
+                "the model '{text}' was not loaded: only Lakefold's own session reads models by URL while \
+                 it plans a statement, elsewhere name a local file"
+            );
+        }
+        let path = format!("/{}", location.path);
+        let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => missing(text),
+            _ => exec_datafusion_err!("the model '{text}' cannot be read: {error}"),
+        })?;
+        // Not kept: nobody would notice when the file changes.
+        Ok(Arc::new(decode(bytes, text)?))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Cached>> {
+        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

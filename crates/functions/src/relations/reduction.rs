@@ -1,0 +1,203 @@
+//! A table that is computed from whole inputs: the plan, the operator, and the blocking work.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, internal_err};
+use datafusion::datasource::{TableType, provider_as_source};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, Distribution, ExecutionPlan,
+    InputDistributionRequirements, Partitioning, PlanProperties, ReplaceChildrenOptions,
+};
+use futures::TryStreamExt;
+use futures::stream;
+
+/// What is computed.
+#[async_trait]
+pub(crate) trait Reduction: fmt::Debug + fmt::Display + Send + Sync {
+    /// Of the result.
+    fn schema(&self) -> SchemaRef;
+
+    /// Reads the inputs, one stream each, and gives the result.
+    async fn run(
+        &self,
+        inputs: Vec<SendableRecordBatchStream>,
+        context: Arc<TaskContext>,
+        metrics: ExecutionPlanMetricsSet,
+    ) -> Result<SendableRecordBatchStream>;
+}
+
+/// A scan of the result of `reduction` over `inputs`.
+pub(crate) fn scan(
+    name: &str,
+    reduction: Arc<dyn Reduction>,
+    inputs: Vec<LogicalPlan>,
+) -> Result<LogicalPlan> {
+    let table = ReducedTable { reduction, inputs };
+    LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(table)), None)?.build()
+}
+
+#[derive(Debug)]
+struct ReducedTable {
+    reduction: Arc<dyn Reduction>,
+    inputs: Vec<LogicalPlan>,
+}
+
+#[async_trait]
+impl TableProvider for ReducedTable {
+    fn schema(&self) -> SchemaRef {
+        self.reduction.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut inputs = Vec::with_capacity(self.inputs.len());
+        for input in &self.inputs {
+            inputs.push(state.create_physical_plan(input).await?);
+        }
+        let plan: Arc<dyn ExecutionPlan> =
+            Arc::new(ReductionExec::new(Arc::clone(&self.reduction), inputs));
+        let Some(projection) = projection else {
+            return Ok(plan);
+        };
+        let schema = plan.schema();
+        let columns = projection.iter().map(|&index| {
+            let name = schema.field(index).name();
+            let column = datafusion::physical_expr::expressions::Column::new(name, index);
+            (Arc::new(column) as Arc<dyn PhysicalExpr>, name.clone())
+        });
+        Ok(Arc::new(ProjectionExec::try_new(
+            columns.collect::<Vec<_>>(),
+            plan,
+        )?))
+    }
+}
+
+/// The operator of a function in FROM that needs its whole input before it has a first row.
+#[derive(Debug)]
+pub(crate) struct ReductionExec {
+    reduction: Arc<dyn Reduction>,
+    inputs: Vec<Arc<dyn ExecutionPlan>>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl ReductionExec {
+    fn new(reduction: Arc<dyn Reduction>, inputs: Vec<Arc<dyn ExecutionPlan>>) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(reduction.schema()),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        Self {
+            reduction,
+            inputs,
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+}
+
+impl DisplayAs for ReductionExec {
+    fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match format {
+            DisplayFormatType::Default | DisplayFormatType::Verbose => {
+                write!(f, "ReductionExec: {}", self.reduction)
+            }
+            DisplayFormatType::TreeRender => writeln!(f, "{}", self.reduction),
+        }
+    }
+}
+
+impl ExecutionPlan for ReductionExec {
+    fn name(&self) -> &'static str {
+        "ReductionExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        self.inputs.iter().collect()
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn input_distribution_requirements(&self) -> InputDistributionRequirements {
+        let one = self.inputs.iter().map(|_| Distribution::SinglePartition);
+        InputDistributionRequirements::new(one.collect())
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false; self.inputs.len()]
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self::new(Arc::clone(&self.reduction), children)))
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(
+            children,
+            ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute),
+        )
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        if partition != 0 {
+            return internal_err!("ReductionExec has one partition, not {partition}");
+        }
+        let inputs = self.inputs.iter();
+        let inputs = inputs.map(|input| input.execute(0, Arc::clone(&context)));
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let (reduction, metrics) = (Arc::clone(&self.reduction), self.metrics.clone());
+        let batches = stream::once(async move { reduction.run(inputs, context, metrics).await })
+            .try_flatten();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            self.reduction.schema(),
+            batches,
+        )))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
