@@ -10,7 +10,7 @@ pub enum Phase {
     Neighbors,
     /// Closed components of the neighbour graph, and the bridges between them.
     Components,
-    /// Barycentre weights.
+    /// The weights of the local problems.
     Weights,
     /// Fill-reducing order and symbolic factorisation.
     Order,
@@ -112,6 +112,15 @@ pub trait Control: Sync {
 
 impl Control for () {}
 
+/// Fails once the caller wants to stop.
+pub(crate) fn stop_if_cancelled(control: &dyn Control) -> crate::Result<()> {
+    if control.is_cancelled() {
+        Err(crate::ManifoldError::Cancelled)
+    } else {
+        Ok(())
+    }
+}
+
 /// Counts finished units of a phase from many threads and passes them on.
 pub(crate) struct Meter<'a> {
     control: &'a dyn Control,
@@ -133,11 +142,7 @@ impl<'a> Meter<'a> {
 
     /// Fails once the caller wants to stop.
     pub(crate) fn check(&self) -> crate::Result<()> {
-        if self.control.is_cancelled() {
-            Err(crate::ManifoldError::Cancelled)
-        } else {
-            Ok(())
-        }
+        stop_if_cancelled(self.control)
     }
 
     pub(crate) fn add(&self, units: u64) {

@@ -4,13 +4,11 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::components::bridge;
 use crate::control::{Budget, Clock};
-use crate::matrix::Deviation;
 use crate::panel::Panel;
 use crate::points::sealed::Sealed;
 use crate::points::{DistinctRows, Feature};
 use crate::solver::{self, Request};
-use crate::weights::barycenter_weights;
-use crate::{Control, Factor, Lle, ManifoldError, Phase, Result, Solver, neighbors};
+use crate::{Control, Factor, Lle, ManifoldError, Phase, Result, Solver, local, neighbors};
 
 /// A fitted embedding.
 #[derive(Debug, Clone)]
@@ -108,16 +106,11 @@ impl Lle {
         clock.lap(Phase::Components);
         budget.release(search);
 
-        // Neighbours, weights and the transposed index of I − W stay; the local problems are for now.
-        budget.reserve("barycentre weights", n * k * (4 + 8 + 8) + n * 16)?;
-        let scratch = rayon::current_num_threads() * k * (k + dimensions) * size_of::<f64>();
-        budget.reserve("the local problems of the weights", scratch)?;
-        let weights = barycenter_weights(points, &graph, self.reg(), control)?;
+        let deviation = local::deviation(self, points, graph, &budget, control)?;
         clock.lap(Phase::Weights);
         let row_to_point = distinct.into_row_to_point();
-        budget.release(rows * dimensions * size_of::<T>() + scratch);
+        budget.release(rows * dimensions * size_of::<T>());
 
-        let deviation = Deviation::new(graph, weights);
         let request = Request {
             n_components: self.n_components(),
             solver: self.solver(),
@@ -126,8 +119,9 @@ impl Lle {
             budget: &budget,
             clock: &clock,
         };
-        // Eigenvectors, their images and residuals, the scaled copy, and the result.
-        let results = (5 * n + rows) * self.n_components() * size_of::<f64>();
+        // Eigenvectors, their images (also rotated) and residuals, the scaled copy, and the result.
+        let numbers = 3 * n + 2 * deviation.rows() + rows;
+        let results = numbers * self.n_components() * size_of::<f64>();
         budget.reserve("the embedding", results)?;
         let pairs = solver::bottom(&deviation, &request)?;
         let embedding = scale_and_orient(&pairs.vectors);

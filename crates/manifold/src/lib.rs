@@ -6,6 +6,7 @@ mod components;
 mod control;
 mod error;
 mod fit;
+mod local;
 mod matrix;
 mod neighbors;
 mod panel;

@@ -50,7 +50,7 @@ pub(crate) fn barycenter_weights<T: Feature>(
     Ok(weights)
 }
 
-fn singular(k: usize, dimensions: usize, reg: f64) -> ManifoldError {
+pub(crate) fn singular(k: usize, dimensions: usize, reg: f64) -> ManifoldError {
     ManifoldError::InvalidParameter {
         name: "reg",
         value: reg.to_string(),

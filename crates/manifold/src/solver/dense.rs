@@ -44,7 +44,7 @@ pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<Pan
         predicted_bytes(n),
     )?;
     request.control.progress(Phase::Factorize, 0, 1);
-    let lower = deviation.lower();
+    let lower = deviation.lower(request.control)?;
     let mut matrix = Array2::<f64>::zeros((n, n));
     for column in 0..n {
         for place in lower.column_start[column]..lower.column_start[column + 1] {

@@ -11,7 +11,7 @@ use faer::sparse::linalg::cholesky::{
 };
 
 use super::{Factor, Request, cholesky, lanczos, order, triangular};
-use crate::control::Meter;
+use crate::control::{Meter, stop_if_cancelled};
 use crate::matrix::{Deviation, Lower};
 use crate::panel::Panel;
 use crate::{Control, ManifoldError, Phase, Result};
@@ -50,7 +50,7 @@ pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<(Pa
     control.progress(Phase::Order, 0, 1);
     let matrix_bytes = deviation.lower_entries_at_most() * 4 * size_of::<usize>();
     budget.reserve("M and its fill-reducing order", matrix_bytes)?;
-    let lower = deviation.lower();
+    let lower = deviation.lower(control)?;
     let symbolic = analyse(&lower, control)?;
     control.progress(Phase::Order, 1, 1);
     request.clock.lap(Phase::Order);
@@ -138,9 +138,7 @@ fn analyse(lower: &Lower, control: &dyn Control) -> Result<Symbolic> {
     if amd.size.flops / FLOPS_PER_SECOND < dissection_seconds || !countable {
         return Ok(amd);
     }
-    if control.is_cancelled() {
-        return Err(ManifoldError::Cancelled);
-    }
+    stop_if_cancelled(control)?;
     let (forward, inverse) = order::nested_dissection(lower)?;
     let dissection = analyse(
         Ordering::NestedDissection,
@@ -221,11 +219,11 @@ impl Factored<'_> {
         Ok(solution)
     }
 
-    /// The same, corrected once by the residual that I − W itself gives: the factor only knows M's
+    /// The same, corrected once by the residual that A itself gives: the factor only knows M's
     /// rounded entries.
     fn solve_refined(&self, deviation: &Deviation, block: &Panel) -> Result<Panel> {
         let mut solution = self.solve(block)?;
-        let mut images = Panel::zeros(block.rows(), block.columns());
+        let mut images = Panel::zeros(deviation.rows(), block.columns());
         let mut correction = Panel::zeros(block.rows(), block.columns());
         deviation.apply(&solution, &mut images);
         deviation.apply_transposed(&images, &mut correction);

@@ -7,6 +7,7 @@
 use faer::Mat;
 
 use super::triangular::WIDTH;
+use crate::control::stop_if_cancelled;
 use crate::panel::{Panel, symmetric_eigen};
 use crate::{Control, ManifoldError, Phase, Result};
 
@@ -35,9 +36,7 @@ pub(super) fn largest(
     let mut projected = Mat::<f64>::zeros(0, 0);
     let mut best = f64::INFINITY;
     for step in 0..MAX_STEPS {
-        if control.is_cancelled() {
-            return Err(ManifoldError::Cancelled);
-        }
+        stop_if_cancelled(control)?;
         let mut image = apply(&next)?;
         basis.append(&next);
         let coefficients = remove_components(&mut image, &basis);

@@ -1,4 +1,4 @@
-//! The bottom eigenvectors of M = (I − W)ᵀ(I − W), the constant one left out.
+//! The bottom eigenvectors of M = AᵀA, the constant one left out.
 
 mod cholesky;
 mod dense;
@@ -52,7 +52,7 @@ pub(crate) struct Request<'a> {
 /// A residual may be this much of its eigenvalue …
 const RELATIVE_RESIDUAL: f64 = 1e-3;
 /// … and this much of M's largest diagonal entry on top, which is what rounding leaves: the sparse solver
-/// corrects its last step against I − W itself, LAPACK only knows M.
+/// corrects its last step against A itself, LAPACK only knows M.
 const EXACT_RESIDUAL: f64 = 1e-14;
 const DENSE_RESIDUAL: f64 = 1e-12;
 
@@ -97,7 +97,7 @@ pub(crate) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<Eig
     Ok(pairs)
 }
 
-/// The best eigenpairs within the span of `vectors`. Their values are squared lengths of (I − W) v, which
+/// The best eigenpairs within the span of `vectors`. Their values are squared lengths of A v, which
 /// keeps digits that the entries of M have lost.
 fn rayleigh_ritz(
     deviation: &Deviation,
@@ -107,7 +107,7 @@ fn rayleigh_ritz(
 ) -> Result<Eigenpairs> {
     vectors.remove_means();
     vectors.orthonormalize(None, 0);
-    let mut images = Panel::zeros(vectors.rows(), vectors.columns());
+    let mut images = Panel::zeros(deviation.rows(), vectors.columns());
     deviation.apply(&vectors, &mut images);
     let (values, rotation) = symmetric_eigen(&images.transposed_times(&images))?;
     let vectors = vectors.times(&rotation);
