@@ -3,7 +3,7 @@
 mod common;
 
 use common::{largest_angle_sine, swiss_roll};
-use lakefold_manifold::{Control, Fit, Lle, ManifoldError, Phase, ReserveError, Solver};
+use lakefold_manifold::{Control, Fit, Lle, ManifoldError, Method, Phase, ReserveError, Solver};
 use ndarray::{Array2, ArrayView2, Axis, array, concatenate};
 use proptest::prelude::*;
 use std::sync::Mutex;
@@ -12,6 +12,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 fn fit(features: ArrayView2<'_, f64>, solver: Solver) -> Fit {
     Lle::builder(2)
         .n_neighbors(10)
+        .solver(solver)
+        .build()
+        .unwrap()
+        .fit(features, &())
+        .unwrap()
+}
+
+const VARIANTS: [Method; 3] = [Method::Modified, Method::Hessian, Method::Ltsa];
+
+fn fit_variant(features: ArrayView2<'_, f64>, method: Method, solver: Solver) -> Fit {
+    Lle::builder(2)
+        .n_neighbors(10)
+        .method(method)
         .solver(solver)
         .build()
         .unwrap()
@@ -51,6 +64,41 @@ proptest! {
             let (before, after) = (fit(features.view(), solver), fit(permuted.view(), solver));
             prop_assert_eq!(before.embedding.select(Axis(0), &order), after.embedding);
         }
+        for method in VARIANTS {
+            let run = |rows: &Array2<f64>| fit_variant(rows.view(), method, Solver::Exact).embedding;
+            prop_assert_eq!(run(&features).select(Axis(0), &order), run(&permuted));
+        }
+    }
+
+    /// An affine image of a piece of the plane is the plane again, up to an affine map: A maps affine
+    /// functions of the tangent coordinates to zero.
+    #[test]
+    fn a_flat_patch_is_recovered(seed in 0u64..1000, dimensions in 2usize..40) {
+        let plane = swiss_roll(400, seed).slice(ndarray::s![.., ..2]).to_owned();
+        let map = swiss_roll(dimensions, seed + 1).slice(ndarray::s![.., ..2]).t().to_owned();
+        let patch = plane.dot(&map) + 3.0;
+        for solver in [Solver::Exact, Solver::Dense] {
+            for method in VARIANTS {
+                let lle = Lle::builder(2).method(method).solver(solver).reg(1e-9).build().unwrap();
+                let fit = lle.fit(patch.view(), &()).unwrap();
+                let sine = largest_angle_sine(&fit.embedding, &plane);
+                prop_assert!(sine < 1e-5, "{method:?}, {solver:?}: {sine:e}");
+                prop_assert!(fit.diagnostics.eigenvalues[1] < 1e-9, "{:?}", fit.diagnostics.eigenvalues);
+            }
+        }
+    }
+
+    #[test]
+    fn moving_and_scaling_the_input_leaves_the_variants_alone(
+        seed in 0u64..1000, scale in 0.01f64..100.0, shift in -100.0f64..100.0,
+    ) {
+        let features = swiss_roll(600, seed);
+        let moved = (features.dot(&rotation(shift)) + shift) * scale;
+        for method in VARIANTS {
+            let run = |rows: &Array2<f64>| fit_variant(rows.view(), method, Solver::Exact).embedding;
+            let sine = largest_angle_sine(&run(&features), &run(&moved));
+            prop_assert!(sine < 1e-5, "{method:?}: {sine:e}");
+        }
     }
 
     #[test]
@@ -78,6 +126,14 @@ fn the_dense_and_the_sparse_solver_agree() {
         fit(features.view(), Solver::Dense),
         fit(features.view(), Solver::Exact),
     );
+    assert_same_pairs(&dense, &exact);
+    for method in VARIANTS {
+        let run = |solver| fit_variant(features.view(), method, solver);
+        assert_same_pairs(&run(Solver::Dense), &run(Solver::Exact));
+    }
+}
+
+fn assert_same_pairs(dense: &Fit, exact: &Fit) {
     let sine = largest_angle_sine(&dense.embedding, &exact.embedding);
     assert!(sine < 1e-7, "{sine:e}");
     for (a, b) in dense
@@ -92,11 +148,12 @@ fn the_dense_and_the_sparse_solver_agree() {
 
 #[test]
 fn the_sparse_solver_works_on_the_smallest_inputs() {
-    for n in 4..40 {
+    for (n, method) in (4..40).flat_map(|n| [(n, Method::Standard), (n, Method::Modified)]) {
         let features = swiss_roll(n, 1);
         let lle = |solver| {
             Lle::builder(2)
                 .n_neighbors(3)
+                .method(method)
                 .solver(solver)
                 .build()
                 .unwrap()
@@ -134,6 +191,21 @@ fn threads_change_no_bit() {
             assert_eq!(one.embedding, other.embedding, "{threads} threads");
             assert_eq!(one.diagnostics.residuals, other.diagnostics.residuals);
         }
+    }
+}
+
+#[test]
+fn threads_change_no_bit_of_the_variants() {
+    let features = swiss_roll(2000, 5);
+    for method in VARIANTS {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            pool.install(|| fit_variant(features.view(), method, Solver::Exact).embedding)
+        };
+        assert_eq!(run(1), run(3), "{method:?}");
     }
 }
 
@@ -228,6 +300,15 @@ fn error(features: &Array2<f64>, lle: &Lle) -> String {
     lle.fit(features.view(), &()).unwrap_err().to_string()
 }
 
+fn few_neighbors(method: Method, d: usize, k: usize) -> String {
+    let lle = |k| Lle::builder(d).n_neighbors(k).method(method).build();
+    lle(k + 1)
+        .unwrap()
+        .fit(swiss_roll(200, 0).view(), &())
+        .unwrap();
+    lle(k).unwrap_err().to_string()
+}
+
 #[test]
 fn impossible_requests_say_what_to_do() {
     let default = Lle::builder(2).build().unwrap();
@@ -256,6 +337,10 @@ fn impossible_requests_say_what_to_do() {
             .unwrap_err()
             .to_string(),
         Solver::parse("magic").unwrap_err().to_string(),
+        Method::parse("magic").unwrap_err().to_string(),
+        few_neighbors(Method::Modified, 3, 2),
+        few_neighbors(Method::Ltsa, 3, 3),
+        few_neighbors(Method::Hessian, 3, 9),
     ];
     insta::assert_snapshot!(messages.join("\n"));
 }
@@ -318,8 +403,16 @@ impl Control for Limit {
 #[test]
 fn memory_is_asked_for_before_it_is_used_and_given_back() {
     let features = swiss_roll(600, 4);
-    for solver in [Solver::Exact, Solver::Dense] {
-        let lle = Lle::builder(2).solver(solver).build().unwrap();
+    let methods = [Method::Standard, Method::Modified, Method::Hessian];
+    for (solver, method) in [Solver::Exact, Solver::Dense]
+        .into_iter()
+        .flat_map(|s| methods.map(|m| (s, m)))
+    {
+        let lle = Lle::builder(2)
+            .solver(solver)
+            .method(method)
+            .build()
+            .unwrap();
         let peak = lle
             .fit(features.view(), &())
             .unwrap()
