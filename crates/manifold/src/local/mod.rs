@@ -82,6 +82,6 @@ fn weights<T: Feature>(
     Ok(weights)
 }
 
-fn meter<'a>(control: &'a dyn Control, units: usize) -> Meter<'a> {
+fn meter(control: &dyn Control, units: usize) -> Meter<'_> {
     Meter::new(control, Phase::Weights, units as u64)
 }

@@ -55,8 +55,8 @@ pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<(Pa
     control.progress(Phase::Order, 1, 1);
     request.clock.lap(Phase::Order);
 
-    let mut basis_columns = lanczos::basis_size(n, request.n_components);
-    basis_columns += basis_columns / 2 + 6 * request.n_components;
+    let mut basis_columns = lanczos::basis_size(n - 1, request.n_components);
+    basis_columns += basis_columns / 2 + 8 * request.n_components;
     let factor_bytes =
         symbolic.size.entries * size_of::<f64>() + basis_columns * n * size_of::<f64>();
     let purpose = format!("the factorisation ({} entries)", symbolic.size.entries);
@@ -65,11 +65,16 @@ pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<(Pa
     request.clock.lap(Phase::Factorize);
     drop(lower);
 
-    let invert = |block: &Panel| factored.solve(block);
-    let vectors = lanczos::largest(n, request.n_components, request.seed, control, invert)?;
-    // One more, more accurate inverse iteration damps what rounding left of the upper spectrum.
-    let vectors = factored.solve_refined(deviation, &vectors)?;
     let shift = factored.shift;
+    let invert = |block: &Panel| factored.solve(block);
+    let mut vectors = Panel::zeros(n, 0);
+    while vectors.columns() < request.n_components {
+        let wanted = request.n_components - vectors.columns();
+        let found = lanczos::largest(&vectors, wanted, shift, request.seed, control, invert)?;
+        // One more, more accurate inverse iteration damps what rounding left of the upper spectrum.
+        vectors.append(&factored.solve_refined(deviation, &found)?);
+        vectors.orthonormalize(None, request.seed);
+    }
     drop(factored);
     budget.release(matrix_bytes + factor_bytes);
     Ok((
