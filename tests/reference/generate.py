@@ -14,9 +14,9 @@ import numpy as np
 import scipy.linalg as la
 import scipy.sparse as sp
 import sklearn
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components, laplacian
 from sklearn.datasets import load_digits, make_s_curve, make_swiss_roll
-from sklearn.manifold import LocallyLinearEmbedding
+from sklearn.manifold import LocallyLinearEmbedding, SpectralEmbedding
 from sklearn.manifold._locally_linear import barycenter_kneighbors_graph
 from sklearn.neighbors import NearestNeighbors
 
@@ -97,6 +97,16 @@ def variants(X, k, d):
     return {"rows": rows.tolist(), "fits": fits}
 
 
+def laplacian_eigenmaps(X, k, d):
+    """scikit-learn counts a row among its own neighbours, and its graph's Laplacian forgets that edge again."""
+    model = SpectralEmbedding(d, affinity="nearest_neighbors", n_neighbors=k + 1, random_state=0, eigen_solver="arpack")
+    embedding = model.fit_transform(X)
+    eigenvalues = la.eigh(laplacian(model.affinity_matrix_.toarray(), normed=True), eigvals_only=True, subset_by_index=[0, d + 1])
+    assert (np.diff(eigenvalues) > 0.01 * eigenvalues[1:]).all(), f"eigenvalues too close: {eigenvalues}"
+    print(f"    Laplacian eigenmaps: eigenvalues {eigenvalues}")
+    return {"n_components": d, "eigenvalues": eigenvalues[1 : d + 1].tolist(), "embedding": embedding.tolist()}
+
+
 def reference(name, units, k, dimensions, n_closed=1, n_weak=1):
     X = units / INPUT_SCALE
     J, W, tie_gap = graph_and_weights(X, k)
@@ -118,7 +128,7 @@ def reference(name, units, k, dimensions, n_closed=1, n_weak=1):
         "weights": [{"row": i, "neighbors": J[i].tolist(), "weights": W[i].toarray()[0, J[i]].tolist()} for i in rows],
         "eigenvalues": eigenvalues.tolist(),
         "fits": [fit(X, k, d) for d in dimensions],
-    } | ({"closed_components": [np.flatnonzero(label == c).tolist() for c in closed]} if n_closed > 1 else {})
+    } | ({"laplacian": laplacian_eigenmaps(X, k, min(dimensions))} if n_weak == n_closed == 1 else {}) | ({"closed_components": [np.flatnonzero(label == c).tolist() for c in closed]} if n_closed > 1 else {})
 
 
 def junk(record):

@@ -7,8 +7,11 @@ use crate::control::{Budget, Clock};
 use crate::panel::Panel;
 use crate::points::sealed::Sealed;
 use crate::points::{DistinctRows, Feature};
-use crate::solver::{self, Request};
-use crate::{Control, Factor, Lle, ManifoldError, Phase, Result, Solver, local, neighbors};
+use crate::solver::{self, Operator, Request};
+use crate::{
+    Control, Factor, LaplacianEigenmaps, LaplacianFit, Lle, ManifoldError, Phase, Result, Solver,
+    local, neighbors,
+};
 
 /// A fitted embedding.
 #[derive(Debug, Clone)]
@@ -82,7 +85,7 @@ impl Lle {
         let budget = Budget::new(control);
         let clock = Clock::new();
         if rows == 0 {
-            check_rows(self, 0, 0)?;
+            check_rows(self.n_components(), self.n_neighbors(), 0, 0)?;
         }
         check_dimensions(self, rows, dimensions)?;
 
@@ -93,7 +96,7 @@ impl Lle {
         budget.release(rows * dimensions * size_of::<T>());
         let points = distinct.points();
         let n = points.len();
-        check_rows(self, rows, n)?;
+        check_rows(self.n_components(), self.n_neighbors(), rows, n)?;
         control.progress(Phase::Deduplicate, 1, 1);
         clock.lap(Phase::Deduplicate);
 
@@ -160,6 +163,14 @@ macro_rules! compile_for {
                 lle.fit_distinct(features, control)
             }
 
+            fn laplacian_eigenmaps(
+                model: &LaplacianEigenmaps,
+                features: ArrayView2<'_, Self>,
+                control: &dyn Control,
+            ) -> Result<LaplacianFit> {
+                model.fit_distinct(features, control)
+            }
+
             fn nearest_neighbors(
                 features: ArrayView2<'_, Self>,
                 n_neighbors: usize,
@@ -187,7 +198,12 @@ fn check_dimensions(lle: &Lle, rows: usize, dimensions: usize) -> Result<()> {
     Ok(())
 }
 
-fn check_rows(lle: &Lle, rows: usize, distinct: usize) -> Result<()> {
+pub(crate) fn check_rows(
+    n_components: usize,
+    n_neighbors: usize,
+    rows: usize,
+    distinct: usize,
+) -> Result<()> {
     let found = if rows == distinct {
         format!("{rows}")
     } else {
@@ -208,17 +224,17 @@ fn check_rows(lle: &Lle, rows: usize, distinct: usize) -> Result<()> {
             remedy: lower,
         })
     };
-    if distinct < lle.n_components() + 2 {
-        return needs("n_components", lle.n_components(), lle.n_components() + 2);
+    if distinct < n_components + 2 {
+        return needs("n_components", n_components, n_components + 2);
     }
-    if distinct < lle.n_neighbors() + 1 {
-        return needs("n_neighbors", lle.n_neighbors(), lle.n_neighbors() + 1);
+    if distinct < n_neighbors + 1 {
+        return needs("n_neighbors", n_neighbors, n_neighbors + 1);
     }
     Ok(())
 }
 
 /// Variance 1 a column, and the entry of largest magnitude positive.
-fn scale_and_orient(vectors: &Panel) -> Panel {
+pub(crate) fn scale_and_orient(vectors: &Panel) -> Panel {
     let mut embedding = vectors.clone();
     let scale = (vectors.rows() as f64).sqrt();
     for j in 0..vectors.columns() {

@@ -6,6 +6,7 @@ mod components;
 mod control;
 mod error;
 mod fit;
+mod laplacian;
 mod local;
 mod matrix;
 mod neighbors;
@@ -19,6 +20,9 @@ mod weights;
 pub use control::{Control, Phase, ReserveError, bytes};
 pub use error::{ManifoldError, Result};
 pub use fit::{Diagnostics, Fit};
+pub use laplacian::{
+    LaplacianDiagnostics, LaplacianEigenmaps, LaplacianEigenmapsBuilder, LaplacianFit,
+};
 pub use neighbors::nearest_neighbors;
 pub use params::{Lle, LleBuilder, Method, Solver};
 pub use points::Feature;

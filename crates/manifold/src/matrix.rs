@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::control::stop_if_cancelled;
 use crate::neighbors::Neighbors;
 use crate::panel::Panel;
+use crate::solver::Operator;
 use crate::{Control, Result};
 
 /// Points handled by one thread at a time; fixed, so that sums do not depend on the number of threads.
@@ -148,16 +149,6 @@ impl Deviation {
         }
     }
 
-    /// Points: the columns of A.
-    pub(crate) fn len(&self) -> usize {
-        self.layout.len()
-    }
-
-    /// The rows of A.
-    pub(crate) fn rows(&self) -> usize {
-        self.layout.rows()
-    }
-
     fn block(&self, point: usize) -> Block<'_> {
         let neighbors = self.graph.row(point);
         let (base, others) = if self.layout.own[point] {
@@ -189,50 +180,6 @@ impl Deviation {
             let start = self.layout.weight_start[block] + other * rows.len();
             (block, &self.weights[start..start + rows.len()])
         }))
-    }
-
-    /// out = A v, column by column.
-    pub(crate) fn apply(&self, v: &Panel, out: &mut Panel) {
-        for j in 0..v.columns() {
-            let v = v.column(j);
-            let out = by_chunks(out.column_mut(j), &self.layout.row_start, CHUNK);
-            out.into_par_iter().enumerate().for_each(|(chunk, out)| {
-                let points = chunk * CHUNK..((chunk + 1) * CHUNK).min(self.len());
-                let mut rest = out;
-                for block in points.map(|point| self.block(point)) {
-                    let base = v[block.base];
-                    let (out, behind) = rest.split_at_mut(block.rows);
-                    rest = behind;
-                    if let [out] = out {
-                        let others = block.others.iter().zip(block.weights);
-                        *out = others.map(|(&j, w)| w * (v[j as usize] - base)).sum();
-                        continue;
-                    }
-                    out.fill(0.0);
-                    for (j, weights) in block.others() {
-                        let difference = v[j] - base;
-                        let rows = out.iter_mut().zip(weights);
-                        rows.for_each(|(out, w)| *out += w * difference);
-                    }
-                }
-            });
-        }
-    }
-
-    /// out = Aᵀ u, column by column.
-    pub(crate) fn apply_transposed(&self, u: &Panel, out: &mut Panel) {
-        for j in 0..u.columns() {
-            let u = u.column(j);
-            let out = out.column_mut(j).par_chunks_mut(CHUNK).enumerate();
-            out.for_each(|(chunk, out)| {
-                for (offset, out) in out.iter_mut().enumerate() {
-                    *out = self
-                        .column(chunk * CHUNK + offset)
-                        .map(|(block, weights)| plain_dot(weights, &u[self.layout.rows_of(block)]))
-                        .sum();
-                }
-            });
-        }
     }
 
     /// Column `a` of the lower triangle of M, diagonal first, rows ascending. `sums` holds n zeros and is
@@ -269,16 +216,70 @@ impl Deviation {
             seen[*b] = false;
         }
     }
+}
 
-    /// The largest M_jj.
-    pub(crate) fn largest_diagonal(&self) -> f64 {
+impl Operator for Deviation {
+    fn len(&self) -> usize {
+        self.layout.len()
+    }
+
+    fn rows(&self) -> usize {
+        self.layout.rows()
+    }
+
+    fn null_vector(&self) -> Panel {
+        Panel::constant(self.len())
+    }
+
+    fn apply(&self, v: &Panel, out: &mut Panel) {
+        for j in 0..v.columns() {
+            let v = v.column(j);
+            let out = by_chunks(out.column_mut(j), &self.layout.row_start, CHUNK);
+            out.into_par_iter().enumerate().for_each(|(chunk, out)| {
+                let points = chunk * CHUNK..((chunk + 1) * CHUNK).min(self.len());
+                let mut rest = out;
+                for block in points.map(|point| self.block(point)) {
+                    let base = v[block.base];
+                    let (out, behind) = rest.split_at_mut(block.rows);
+                    rest = behind;
+                    if let [out] = out {
+                        let others = block.others.iter().zip(block.weights);
+                        *out = others.map(|(&j, w)| w * (v[j as usize] - base)).sum();
+                        continue;
+                    }
+                    out.fill(0.0);
+                    for (j, weights) in block.others() {
+                        let difference = v[j] - base;
+                        let rows = out.iter_mut().zip(weights);
+                        rows.for_each(|(out, w)| *out += w * difference);
+                    }
+                }
+            });
+        }
+    }
+
+    fn apply_transposed(&self, u: &Panel, out: &mut Panel) {
+        for j in 0..u.columns() {
+            let u = u.column(j);
+            let out = out.column_mut(j).par_chunks_mut(CHUNK).enumerate();
+            out.for_each(|(chunk, out)| {
+                for (offset, out) in out.iter_mut().enumerate() {
+                    *out = self
+                        .column(chunk * CHUNK + offset)
+                        .map(|(block, weights)| plain_dot(weights, &u[self.layout.rows_of(block)]))
+                        .sum();
+                }
+            });
+        }
+    }
+
+    fn largest_diagonal(&self) -> f64 {
         (0..self.len())
             .map(|point| self.column(point).map(|(_, w)| plain_dot(w, w)).sum())
             .fold(0.0, f64::max)
     }
 
-    /// An upper bound on the entries of [`Deviation::lower`].
-    pub(crate) fn lower_entries_at_most(&self) -> usize {
+    fn lower_entries_at_most(&self) -> usize {
         let n = self.len();
         let blocks = |a: usize| self.column_start[a + 1] - self.column_start[a] + 1;
         (0..n)
@@ -286,8 +287,7 @@ impl Deviation {
             .sum()
     }
 
-    /// The lower triangle of M.
-    pub(crate) fn lower(&self, control: &dyn Control) -> Result<Lower> {
+    fn lower(&self, control: &dyn Control) -> Result<Lower> {
         let n = self.len();
         let chunks: Vec<(Vec<usize>, Vec<u32>, Vec<f64>)> = (0..n.div_ceil(CHUNK))
             .into_par_iter()

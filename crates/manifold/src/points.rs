@@ -16,6 +16,11 @@ pub(crate) mod sealed {
             features: ArrayView2<'_, Self>,
             control: &dyn crate::Control,
         ) -> crate::Result<crate::Fit>;
+        fn laplacian_eigenmaps(
+            model: &crate::LaplacianEigenmaps,
+            features: ArrayView2<'_, Self>,
+            control: &dyn crate::Control,
+        ) -> crate::Result<crate::LaplacianFit>;
         fn nearest_neighbors(
             features: ArrayView2<'_, Self>,
             n_neighbors: usize,

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{basis, largest_angle_sine};
-use lakefold_manifold::{Fit, Lle, Method, Solver};
+use lakefold_manifold::{Fit, LaplacianEigenmaps, Lle, Method, Solver};
 use ndarray::{Array2, Axis};
 use serde_json::Value;
 
@@ -189,6 +189,36 @@ fn variants_of_the_s_curve() {
 #[test]
 fn variants_of_the_digits() {
     assert_same_variants("digits", Solver::Exact);
+}
+
+#[test]
+fn laplacian_eigenmaps_of_every_data_set() {
+    for name in ["swiss_roll", "s_curve", "digits"] {
+        let reference = Reference::read(name);
+        let fit = &reference.json["laplacian"];
+        let expected = matrix(&fit["embedding"]);
+        for solver in [Solver::Exact, Solver::Auto] {
+            let ours = LaplacianEigenmaps::builder(expected.ncols())
+                .n_neighbors(reference.json["n_neighbors"].as_u64().unwrap() as usize)
+                .solver(solver)
+                .build()
+                .unwrap()
+                .fit(reference.features.view(), &())
+                .unwrap();
+            assert_eq!(ours.diagnostics.connected_components, 1);
+            let theirs = fit["eigenvalues"].as_array().unwrap();
+            for (ours, theirs) in ours.diagnostics.eigenvalues.iter().zip(theirs) {
+                let ratio = ours / theirs.as_f64().unwrap();
+                assert!((ratio - 1.0).abs() < 1e-9, "{name}: {ratio}");
+            }
+            // Column by column, up to sign, shift and scale.
+            for (ours, theirs) in ours.embedding.columns().into_iter().zip(expected.columns()) {
+                let theirs = &theirs - theirs.mean().unwrap();
+                let cosine = ours.dot(&theirs) / (ours.dot(&ours) * theirs.dot(&theirs)).sqrt();
+                assert!(1.0 - cosine.abs() < 1e-12, "{name}: {cosine}");
+            }
+        }
+    }
 }
 
 /// Seven of the digits are nobody's neighbour at k = 15. scikit-learn's Hessian LLE and LTSA have a null

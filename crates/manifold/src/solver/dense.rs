@@ -5,8 +5,7 @@ use std::sync::Once;
 use ndarray::Array2;
 use ndarray_linalg::{Eigh, UPLO};
 
-use super::Request;
-use crate::matrix::Deviation;
+use super::{Operator, Request};
 use crate::panel::Panel;
 use crate::{ManifoldError, Phase, Result};
 
@@ -35,16 +34,16 @@ fn one_thread() {
     ONCE.call_once(|| unsafe { openblas_set_num_threads(1) });
 }
 
-/// The bottom `n_components` eigenvectors that are orthogonal to the constant vector.
-pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<Panel> {
-    let n = deviation.len();
+/// The bottom `n_components` eigenvectors that are orthogonal to the known null vector.
+pub(super) fn bottom(operator: &dyn Operator, request: &Request<'_>) -> Result<Panel> {
+    let n = operator.len();
     // The matrix, LAPACK's copy and its workspace.
     request.budget.reserve(
         &format!("the dense solver ({n} × {n} numbers)"),
         predicted_bytes(n),
     )?;
     request.control.progress(Phase::Factorize, 0, 1);
-    let lower = deviation.lower(request.control)?;
+    let lower = operator.lower(request.control)?;
     let mut matrix = Array2::<f64>::zeros((n, n));
     for column in 0..n {
         for place in lower.column_start[column]..lower.column_start[column + 1] {
@@ -53,13 +52,17 @@ pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<Pan
             matrix[(column, row)] = lower.values[place];
         }
     }
-    // M maps the constant vector to zero; lifted above all other eigenvalues it is out of the way.
+    // M maps its null vector to zero; lifted above all other eigenvalues it is out of the way.
     // No eigenvalue exceeds the largest sum of a row's magnitudes.
     let rows = matrix.rows().into_iter();
     let bound = rows
         .map(|row| row.iter().map(|v| v.abs()).sum::<f64>())
         .fold(0.0, f64::max);
-    matrix += 2.0 * bound / n as f64;
+    let null = operator.null_vector();
+    let null = null.column(0);
+    for ((row, column), value) in matrix.indexed_iter_mut() {
+        *value += 2.0 * bound * null[row] * null[column];
+    }
     one_thread();
     let (_, vectors) = matrix
         .eigh(UPLO::Lower)

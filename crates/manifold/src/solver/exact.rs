@@ -10,9 +10,9 @@ use faer::sparse::linalg::cholesky::{
     factorize_symbolic_cholesky,
 };
 
-use super::{Factor, Request, cholesky, lanczos, order, triangular};
+use super::{Factor, Operator, Request, cholesky, lanczos, order, triangular};
 use crate::control::{Meter, stop_if_cancelled};
-use crate::matrix::{Deviation, Lower};
+use crate::matrix::Lower;
 use crate::panel::Panel;
 use crate::{Control, ManifoldError, Phase, Result};
 
@@ -44,13 +44,13 @@ const FLOPS_PER_SECOND: f64 = 2e10;
 const DISSECTION_SECONDS: f64 = 3e-7;
 
 /// Vectors that span the bottom `n_components` eigenvectors, and the factor's size.
-pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<(Panel, Factor)> {
+pub(super) fn bottom(operator: &dyn Operator, request: &Request<'_>) -> Result<(Panel, Factor)> {
     let (control, budget) = (request.control, request.budget);
-    let n = deviation.len();
+    let n = operator.len();
     control.progress(Phase::Order, 0, 1);
-    let matrix_bytes = deviation.lower_entries_at_most() * 4 * size_of::<usize>();
+    let matrix_bytes = operator.lower_entries_at_most() * 4 * size_of::<usize>();
     budget.reserve("M and its fill-reducing order", matrix_bytes)?;
-    let lower = deviation.lower(control)?;
+    let lower = operator.lower(control)?;
     let symbolic = analyse(&lower, control)?;
     control.progress(Phase::Order, 1, 1);
     request.clock.lap(Phase::Order);
@@ -61,20 +61,24 @@ pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<(Pa
         symbolic.size.entries * size_of::<f64>() + basis_columns * n * size_of::<f64>();
     let purpose = format!("the factorisation ({} entries)", symbolic.size.entries);
     budget.reserve(&purpose, factor_bytes)?;
-    let factored = factorize(&symbolic, &lower, control)?;
+    let factored = factorize(&symbolic, &lower, operator.null_vector(), control)?;
     request.clock.lap(Phase::Factorize);
     drop(lower);
 
     let shift = factored.shift;
     let invert = |block: &Panel| factored.solve(block);
-    let mut vectors = Panel::zeros(n, 0);
-    while vectors.columns() < request.n_components {
-        let wanted = request.n_components - vectors.columns();
-        let found = lanczos::largest(&vectors, wanted, shift, request.seed, control, invert)?;
+    // The null vector, then what is found.
+    let mut known = operator.null_vector();
+    while known.columns() <= request.n_components {
+        let wanted = request.n_components + 1 - known.columns();
+        let found = lanczos::largest(&known, wanted, shift, request.seed, control, invert)?;
         // One more, more accurate inverse iteration damps what rounding left of the upper spectrum.
-        vectors.append(&factored.solve_refined(deviation, &found)?);
-        vectors.orthonormalize(None, request.seed);
+        let mut refined = factored.solve_refined(operator, &found)?;
+        refined.orthonormalize(&known, request.seed);
+        known.append(&refined);
+        known.orthonormalize(&Panel::zeros(n, 0), request.seed);
     }
+    let vectors = known.columns_from(1);
     drop(factored);
     budget.release(matrix_bytes + factor_bytes);
     Ok((
@@ -177,11 +181,13 @@ struct Factored<'a> {
     symbolic: &'a Symbolic,
     values: Vec<f64>,
     shift: f64,
+    null: Panel,
 }
 
 fn factorize<'a>(
     symbolic: &'a Symbolic,
     lower: &Lower,
+    null: Panel,
     control: &dyn Control,
 ) -> Result<Factored<'a>> {
     let n = lower.len();
@@ -197,6 +203,7 @@ fn factorize<'a>(
                 symbolic,
                 values,
                 shift,
+                null,
             });
         }
         tracing::debug!(shift, "not positive definite, raising the shift");
@@ -211,7 +218,7 @@ fn factorize<'a>(
 }
 
 impl Factored<'_> {
-    /// (M + shift·I)⁻¹ `block` within the vectors of mean zero.
+    /// (M + shift·I)⁻¹ `block` within the vectors orthogonal to the null vector.
     fn solve(&self, block: &Panel) -> Result<Panel> {
         let mut solution = block.clone();
         self.solve_in_place(&mut solution);
@@ -226,12 +233,12 @@ impl Factored<'_> {
 
     /// The same, corrected once by the residual that A itself gives: the factor only knows M's
     /// rounded entries.
-    fn solve_refined(&self, deviation: &Deviation, block: &Panel) -> Result<Panel> {
+    fn solve_refined(&self, operator: &dyn Operator, block: &Panel) -> Result<Panel> {
         let mut solution = self.solve(block)?;
-        let mut images = Panel::zeros(deviation.rows(), block.columns());
+        let mut images = Panel::zeros(operator.rows(), block.columns());
         let mut correction = Panel::zeros(block.rows(), block.columns());
-        deviation.apply(&solution, &mut images);
-        deviation.apply_transposed(&images, &mut correction);
+        operator.apply(&solution, &mut images);
+        operator.apply_transposed(&images, &mut correction);
         correction.set_residual(block, &solution, self.shift);
         solution.add(&self.solve(&correction)?);
         Ok(solution)
@@ -241,6 +248,6 @@ impl Factored<'_> {
         let (supernodal, place) = self.symbolic.parts();
         let factor = SupernodalLltRef::new(supernodal, &self.values);
         triangular::solve_in_place(factor, place.forward, block);
-        block.remove_means();
+        block.remove(&self.null);
     }
 }

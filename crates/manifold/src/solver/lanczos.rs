@@ -27,8 +27,7 @@ const NEGLIGIBLE: f64 = 1e-3;
 const PATIENCE: usize = 40;
 
 /// Up to `wanted` eigenvectors, at least one (columns, largest eigenvalue first), of the operator restricted
-/// to what is orthogonal to the constant vector and to the orthonormal `known` ones. `apply` maps a block to
-/// a new one and keeps means at zero; it is the inverse of a matrix to which `shift` was added.
+/// to what is orthogonal to the orthonormal `known` ones. `apply` maps a block to a new one; it is the inverse of a matrix to which `shift` was added.
 pub(super) fn largest(
     known: &Panel,
     wanted: usize,
@@ -38,15 +37,12 @@ pub(super) fn largest(
     mut apply: impl FnMut(&Panel) -> Result<Panel>,
 ) -> Result<Panel> {
     let (n, p) = (known.rows(), known.columns());
-    let space = n - 1 - p;
+    let space = n - p;
     let width = WIDTH.min(space);
     let capacity = basis_size(space, wanted);
     let mut next = Panel::random(n, width, seed);
-    next.remove_means();
-    if p > 0 {
-        remove_components(&mut next, known);
-    }
-    next.orthonormalize(Some(known), seed);
+    remove_components(&mut next, known);
+    next.orthonormalize(known, seed);
     // The first p columns are the known ones, of which the projected operator knows nothing.
     let mut basis = known.clone();
     let mut projected = Mat::<f64>::zeros(0, 0);
@@ -71,15 +67,15 @@ pub(super) fn largest(
         }
         if size + width > space {
             next = Panel::zeros(n, space - size);
-            next.orthonormalize(Some(&basis), step_seed);
+            next.orthonormalize(&basis, step_seed);
             continue;
         }
-        let coupling = image.orthonormalize(Some(&basis), step_seed);
+        let coupling = image.orthonormalize(&basis, step_seed);
         // What cancelled within the block has lost its orthogonality to the basis. An operator that maps a
         // null vector of M to 10¹² times its length would bring that back as a new direction.
         let overlap = basis.transposed_times(&image);
         image.add_product(&basis, &overlap, -1.0);
-        let coupling = product(&image.orthonormalize(Some(&basis), step_seed), &coupling);
+        let coupling = product(&image.orthonormalize(&basis, step_seed), &coupling);
         if size >= wanted {
             let residual = residual(&values, &vectors, &coupling, within);
             if residual < best / 2.0 {

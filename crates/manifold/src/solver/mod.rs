@@ -1,23 +1,24 @@
-//! The bottom eigenvectors of M = AᵀA, the constant one left out.
+//! The bottom eigenvectors of M = AᵀA, the known null vector left out.
 
 mod cholesky;
 mod dense;
 mod exact;
 mod lanczos;
+mod operator;
 mod order;
 mod triangular;
 
 use crate::control::{Budget, Clock};
-use crate::matrix::Deviation;
 use crate::panel::{Panel, symmetric_eigen};
 use crate::{Control, ManifoldError, Phase, Result, Solver};
 
 pub use exact::Ordering;
+pub(crate) use operator::Operator;
 
 /// Eigenpairs of M, ascending.
 pub(crate) struct Eigenpairs {
     pub(crate) values: Vec<f64>,
-    /// Orthonormal columns, orthogonal to the constant vector.
+    /// Orthonormal columns, orthogonal to the known null vector.
     pub(crate) vectors: Panel,
     /// ‖M v − λ v‖.
     pub(crate) residuals: Vec<f64>,
@@ -56,24 +57,24 @@ const RELATIVE_RESIDUAL: f64 = 1e-3;
 const EXACT_RESIDUAL: f64 = 1e-14;
 const DENSE_RESIDUAL: f64 = 1e-12;
 
-pub(crate) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<Eigenpairs> {
-    let n = deviation.len();
+pub(crate) fn bottom(operator: &dyn Operator, request: &Request<'_>) -> Result<Eigenpairs> {
+    let n = operator.len();
     let solver = match request.solver {
         Solver::Auto if dense::is_preferred(n, request) => Solver::Dense,
         Solver::Auto => Solver::Exact,
         chosen => chosen,
     };
     let (name, vectors, factor) = if solver == Solver::Dense {
-        ("dense", dense::bottom(deviation, request)?, None)
+        ("dense", dense::bottom(operator, request)?, None)
     } else {
-        let (vectors, factor) = exact::bottom(deviation, request)?;
+        let (vectors, factor) = exact::bottom(operator, request)?;
         ("exact", vectors, Some(factor))
     };
-    let pairs = rayleigh_ritz(deviation, vectors, solver, factor)?;
+    let pairs = rayleigh_ritz(operator, vectors, solver, factor)?;
     tracing::debug!(solver = name, values = ?pairs.values, residuals = ?pairs.residuals, "eigenpairs");
     let rounding = match solver {
-        Solver::Dense => DENSE_RESIDUAL * deviation.largest_diagonal(),
-        _ => EXACT_RESIDUAL * deviation.largest_diagonal(),
+        Solver::Dense => DENSE_RESIDUAL * operator.largest_diagonal(),
+        _ => EXACT_RESIDUAL * operator.largest_diagonal(),
     };
     let limit = |component: usize| RELATIVE_RESIDUAL * pairs.values[component] + rounding;
     let bad = |component: &usize| {
@@ -100,20 +101,21 @@ pub(crate) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<Eig
 /// The best eigenpairs within the span of `vectors`. Their values are squared lengths of A v, which
 /// keeps digits that the entries of M have lost.
 fn rayleigh_ritz(
-    deviation: &Deviation,
+    operator: &dyn Operator,
     mut vectors: Panel,
     solver: Solver,
     factor: Option<Factor>,
 ) -> Result<Eigenpairs> {
-    vectors.remove_means();
-    vectors.orthonormalize(None, 0);
-    let mut images = Panel::zeros(deviation.rows(), vectors.columns());
-    deviation.apply(&vectors, &mut images);
+    let null = operator.null_vector();
+    vectors.remove(&null);
+    vectors.orthonormalize(&null, 0);
+    let mut images = Panel::zeros(operator.rows(), vectors.columns());
+    operator.apply(&vectors, &mut images);
     let (values, rotation) = symmetric_eigen(&images.transposed_times(&images))?;
     let vectors = vectors.times(&rotation);
     let images = images.times(&rotation);
     let mut residuals = Panel::zeros(vectors.rows(), vectors.columns());
-    deviation.apply_transposed(&images, &mut residuals);
+    operator.apply_transposed(&images, &mut residuals);
     for (j, value) in values.iter().enumerate() {
         for (r, v) in residuals.column_mut(j).iter_mut().zip(vectors.column(j)) {
             *r -= value * v;
