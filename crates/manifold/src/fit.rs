@@ -92,11 +92,12 @@ impl Lle {
         control.progress(Phase::Deduplicate, 0, 1);
         let copies = 2 * rows * dimensions * size_of::<T>() + rows * 8;
         budget.reserve("a sorted copy of the features", copies)?;
-        let distinct = DistinctRows::new(features)?;
+        let distinct = DistinctRows::new(features, control)?;
         budget.release(rows * dimensions * size_of::<T>());
         let points = distinct.points();
         let n = points.len();
         check_rows(self.n_components(), self.n_neighbors(), rows, n)?;
+        solver::check_size(self.solver(), n)?;
         control.progress(Phase::Deduplicate, 1, 1);
         clock.lap(Phase::Deduplicate);
 

@@ -325,6 +325,10 @@ fn impossible_requests_say_what_to_do() {
             &swiss_roll(4, 0),
             &Lle::builder(3).n_neighbors(2).build().unwrap(),
         ),
+        error(
+            &swiss_roll(7000, 0),
+            &Lle::builder(2).solver(Solver::Dense).build().unwrap(),
+        ),
         error(&array![[1.0, 2.0], [3.0, f64::NAN]], &default),
         error(&array![[f64::INFINITY, 2.0], [3.0, 4.0]], &default),
         error(&array![[1e200, 2.0], [3.0, 4.0]], &default),
@@ -348,6 +352,17 @@ fn impossible_requests_say_what_to_do() {
     insta::assert_snapshot!(messages.join("\n"));
 }
 
+/// The phases of an exact fit.
+const PHASES: [Phase; 7] = [
+    Phase::Deduplicate,
+    Phase::Neighbors,
+    Phase::Components,
+    Phase::Weights,
+    Phase::Order,
+    Phase::Factorize,
+    Phase::Eigen,
+];
+
 #[test]
 fn a_cancelled_fit_stops_in_every_phase() {
     struct StopAt(Phase, Mutex<bool>);
@@ -361,20 +376,31 @@ fn a_cancelled_fit_stops_in_every_phase() {
     }
     let features = swiss_roll(3000, 4);
     let lle = Lle::builder(2).solver(Solver::Exact).build().unwrap();
-    for phase in [
-        Phase::Deduplicate,
-        Phase::Neighbors,
-        Phase::Components,
-        Phase::Weights,
-        Phase::Order,
-        Phase::Factorize,
-    ] {
+    for phase in PHASES {
         let stopped = lle.fit(features.view(), &StopAt(phase, Mutex::new(false)));
         assert_eq!(
             stopped.map(|_| ()).unwrap_err(),
             ManifoldError::Cancelled,
             "{phase}"
         );
+    }
+    // Small enough that LAPACK, which nothing stops, ends soon. It needs no order.
+    let features = swiss_roll(300, 4);
+    for method in [Method::Standard, Method::Modified, Method::Hessian] {
+        let lle = Lle::builder(2).method(method).solver(Solver::Dense);
+        let lle = lle.build().unwrap();
+        for phase in PHASES.into_iter().filter(|&phase| phase != Phase::Order) {
+            let stopped = lle.fit(features.view(), &StopAt(phase, Mutex::new(false)));
+            let error = stopped.map(|_| ()).unwrap_err();
+            assert_eq!(error, ManifoldError::Cancelled, "{method:?}, {phase}");
+        }
+    }
+    let laplacian = LaplacianEigenmaps::builder(2).solver(Solver::Exact);
+    let laplacian = laplacian.build().unwrap();
+    for phase in PHASES.into_iter().filter(|&phase| phase != Phase::Weights) {
+        let stopped = laplacian.fit(features.view(), &StopAt(phase, Mutex::new(false)));
+        let error = stopped.map(|_| ()).unwrap_err();
+        assert_eq!(error, ManifoldError::Cancelled, "{phase}");
     }
 }
 

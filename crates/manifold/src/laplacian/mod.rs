@@ -146,11 +146,12 @@ impl LaplacianEigenmaps {
         control.progress(Phase::Deduplicate, 0, 1);
         let copy = rows * dimensions * size_of::<T>();
         budget.reserve("a sorted copy of the features", 2 * copy + rows * 8)?;
-        let distinct = DistinctRows::new(features)?;
+        let distinct = DistinctRows::new(features, control)?;
         budget.release(copy);
         let points = distinct.points();
         let n = points.len();
         check_rows(n_components, n_neighbors, rows, n)?;
+        solver::check_size(solver, n)?;
         control.progress(Phase::Deduplicate, 1, 1);
         clock.lap(Phase::Deduplicate);
 

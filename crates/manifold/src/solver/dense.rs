@@ -6,6 +6,7 @@ use ndarray::Array2;
 use ndarray_linalg::{Eigh, UPLO};
 
 use super::{Operator, Request};
+use crate::control::stop_if_cancelled;
 use crate::panel::Panel;
 use crate::{ManifoldError, Phase, Result};
 
@@ -13,14 +14,21 @@ unsafe extern "C" {
     fn openblas_set_num_threads(threads: std::ffi::c_int);
 }
 
+/// At this many rows LAPACK takes about four minutes.
+pub(super) const MOST_POINTS: usize = 6000;
+
+/// What LAPACK is predicted to take.
+pub(super) fn seconds(n: usize) -> f64 {
+    1e-9 * (n as f64).powi(3)
+}
+
 /// Whether LAPACK, at O(n³), is predicted to be faster than the sparse solver, whose cost at sizes where
 /// this is a question grows with n and with the blocks of vectors it iterates on. The factors are from
 /// `cargo bench -p lakefold-benches --bench solvers`. Its n² numbers must be to be had, too.
 pub(super) fn is_preferred(n: usize, request: &Request<'_>) -> bool {
-    let dense = 1e-9 * (n as f64).powi(3);
     let sparse = 1e-5 * n as f64 * (1.0 + request.n_components as f64 / 4.0);
     let bytes = predicted_bytes(n);
-    let fits = dense < sparse && request.budget.reserve("the dense solver", bytes).is_ok();
+    let fits = seconds(n) < sparse && request.budget.reserve("the dense solver", bytes).is_ok();
     if fits {
         request.budget.release(bytes);
     }
@@ -63,6 +71,7 @@ pub(super) fn bottom(operator: &dyn Operator, request: &Request<'_>) -> Result<P
     for ((row, column), value) in matrix.indexed_iter_mut() {
         *value += 2.0 * bound * null[row] * null[column];
     }
+    stop_if_cancelled(request.control)?;
     one_thread();
     let (_, vectors) = matrix
         .eigh(UPLO::Lower)
@@ -70,8 +79,10 @@ pub(super) fn bottom(operator: &dyn Operator, request: &Request<'_>) -> Result<P
             operation: "LAPACK's symmetric eigensolver",
             detail: error.to_string(),
         })?;
+    stop_if_cancelled(request.control)?;
     request.control.progress(Phase::Factorize, 1, 1);
     request.clock.lap(Phase::Factorize);
+    request.control.progress(Phase::Eigen, 0, 100);
     let mut bottom = Panel::zeros(n, request.n_components);
     for j in 0..request.n_components {
         for (v, x) in bottom.column_mut(j).iter_mut().zip(vectors.column(j)) {

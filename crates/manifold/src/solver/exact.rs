@@ -51,6 +51,7 @@ pub(super) fn bottom(operator: &dyn Operator, request: &Request<'_>) -> Result<(
     let matrix_bytes = operator.lower_entries_at_most() * 4 * size_of::<usize>();
     budget.reserve("M and its fill-reducing order", matrix_bytes)?;
     let lower = operator.lower(control)?;
+    stop_if_cancelled(control)?;
     let symbolic = analyse(&lower, control)?;
     control.progress(Phase::Order, 1, 1);
     request.clock.lap(Phase::Order);
@@ -64,9 +65,11 @@ pub(super) fn bottom(operator: &dyn Operator, request: &Request<'_>) -> Result<(
     let factored = factorize(&symbolic, &lower, operator.null_vector(), control)?;
     request.clock.lap(Phase::Factorize);
     drop(lower);
+    budget.release(matrix_bytes);
 
     let shift = factored.shift;
     let invert = |block: &Panel| factored.solve(block);
+    control.progress(Phase::Eigen, 0, 100);
     // The null vector, then what is found.
     let mut known = operator.null_vector();
     while known.columns() <= request.n_components {
@@ -80,7 +83,7 @@ pub(super) fn bottom(operator: &dyn Operator, request: &Request<'_>) -> Result<(
     }
     let vectors = known.columns_from(1);
     drop(factored);
-    budget.release(matrix_bytes + factor_bytes);
+    budget.release(factor_bytes);
     Ok((
         vectors,
         Factor {
@@ -149,6 +152,7 @@ fn analyse(lower: &Lower, control: &dyn Control) -> Result<Symbolic> {
     }
     stop_if_cancelled(control)?;
     let (forward, inverse) = order::nested_dissection(lower)?;
+    stop_if_cancelled(control)?;
     let dissection = analyse(
         Ordering::NestedDissection,
         SymmetricOrdering::Custom(PermRef::new_checked(&forward, &inverse, n)),

@@ -8,7 +8,7 @@ mod operator;
 mod order;
 mod triangular;
 
-use crate::control::{Budget, Clock};
+use crate::control::{Budget, Clock, stop_if_cancelled};
 use crate::panel::{Panel, symmetric_eigen};
 use crate::{Control, ManifoldError, Phase, Result, Solver};
 
@@ -57,6 +57,23 @@ const RELATIVE_RESIDUAL: f64 = 1e-3;
 const EXACT_RESIDUAL: f64 = 1e-14;
 const DENSE_RESIDUAL: f64 = 1e-12;
 
+/// Refuses what would keep LAPACK busy for minutes, in which it can be neither stopped nor followed.
+pub(crate) fn check_size(solver: Solver, n: usize) -> Result<()> {
+    if solver == Solver::Dense && n > dense::MOST_POINTS {
+        return Err(ManifoldError::InvalidParameter {
+            name: "solver",
+            value: format!("'dense' for {n}"),
+            requirement: format!(
+                "'exact' or 'auto' above {} distinct rows (LAPACK would take about {:.0} minutes and cannot \
+                 be stopped)",
+                dense::MOST_POINTS,
+                dense::seconds(n) / 60.0
+            ),
+        });
+    }
+    Ok(())
+}
+
 pub(crate) fn bottom(operator: &dyn Operator, request: &Request<'_>) -> Result<Eigenpairs> {
     let n = operator.len();
     let solver = match request.solver {
@@ -70,6 +87,7 @@ pub(crate) fn bottom(operator: &dyn Operator, request: &Request<'_>) -> Result<E
         let (vectors, factor) = exact::bottom(operator, request)?;
         ("exact", vectors, Some(factor))
     };
+    stop_if_cancelled(request.control)?;
     let pairs = rayleigh_ritz(operator, vectors, solver, factor)?;
     tracing::debug!(solver = name, values = ?pairs.values, residuals = ?pairs.residuals, "eigenpairs");
     let rounding = match solver {
