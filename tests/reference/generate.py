@@ -14,9 +14,9 @@ import numpy as np
 import scipy.linalg as la
 import scipy.sparse as sp
 import sklearn
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components, laplacian
 from sklearn.datasets import load_digits, make_s_curve, make_swiss_roll
-from sklearn.manifold import LocallyLinearEmbedding
+from sklearn.manifold import LocallyLinearEmbedding, SpectralEmbedding
 from sklearn.manifold._locally_linear import barycenter_kneighbors_graph
 from sklearn.neighbors import NearestNeighbors
 
@@ -54,10 +54,57 @@ def smallest_eigenvalues(W, count):
     return la.eigh(A.T @ A, eigvals_only=True, subset_by_index=[0, count - 1])
 
 
-def fit(X, k, d):
-    model = LocallyLinearEmbedding(n_neighbors=k, n_components=d, reg=REG, eigen_solver="dense")
+def fit(X, k, d, method="standard"):
+    model = LocallyLinearEmbedding(n_neighbors=k, n_components=d, reg=REG, eigen_solver="dense", method=method)
     embedding = model.fit_transform(X)
     return {"n_components": d, "embedding": embedding.tolist(), "reconstruction_error": float(model.reconstruction_error_)}
+
+
+def rows_that_are_neighbours(X, k):
+    """The rows left when those that are nobody's neighbour are dropped until there are none, an even number. scikit-learn's
+    LTSA has a null vector for each such row, and of an odd number its modified LLE lets rounding decide about one."""
+    rows = np.arange(len(X))
+    while True:
+        J = NearestNeighbors(n_neighbors=k).fit(X[rows]).kneighbors(return_distance=False)
+        known = np.bincount(J.ravel(), minlength=len(rows)) > 0
+        if known.all() and len(rows) % 2 == 0:
+            assert len(closed_components(J)[1]) == 1
+            return rows, J
+        rows = rows[known] if not known.all() else rows[:-1]
+
+
+def hessian(X, J, d):
+    """Donoho and Grimes 2003, section 5, word by word and dense. scikit-learn's keeps, of a full QR, all columns behind the
+    tangent coordinates, not only those of the products, and equals its LTSA."""
+    M = np.zeros((len(X), len(X)))
+    for ids in J:
+        U = np.linalg.svd(X[ids] - X[ids].mean(axis=0), full_matrices=False)[0][:, :d]
+        products = [U[:, a] * U[:, b] for a in range(d) for b in range(a, d)]
+        Q = np.linalg.qr(np.column_stack([np.ones(len(ids)), U, *products]))[0][:, d + 1 :]
+        M[np.ix_(ids, ids)] += Q @ Q.T
+    values, vectors = la.eigh(M, subset_by_index=[0, d])
+    return {"n_components": d, "embedding": vectors[:, 1:].tolist(), "reconstruction_error": float(values[1:].sum())}
+
+
+def variants(X, k, d):
+    """The other methods, by scikit-learn's dense solver, and Hessian LLE by the paper."""
+    rows, J = rows_that_are_neighbours(X, k)
+    fits = [fit(X[rows], k, d, method) | {"method": method, "by": "scikit-learn"} for method in ("modified", "hessian", "ltsa")]
+    errors = {f["method"]: f["reconstruction_error"] for f in fits}
+    assert abs(errors["hessian"] / errors["ltsa"] - 1) < 1e-6
+    fits.append(hessian(X[rows], J, d) | {"method": "hessian", "by": "NumPy"})
+    print(f"    variants on {len(rows)} rows: {errors}, Hessian LLE by the paper {fits[-1]['reconstruction_error']}")
+    return {"rows": rows.tolist(), "fits": fits}
+
+
+def laplacian_eigenmaps(X, k, d):
+    """scikit-learn counts a row among its own neighbours, and its graph's Laplacian forgets that edge again."""
+    model = SpectralEmbedding(d, affinity="nearest_neighbors", n_neighbors=k + 1, random_state=0, eigen_solver="arpack")
+    embedding = model.fit_transform(X)
+    eigenvalues = la.eigh(laplacian(model.affinity_matrix_.toarray(), normed=True), eigvals_only=True, subset_by_index=[0, d + 1])
+    assert (np.diff(eigenvalues) > 0.01 * eigenvalues[1:]).all(), f"eigenvalues too close: {eigenvalues}"
+    print(f"    Laplacian eigenmaps: eigenvalues {eigenvalues}")
+    return {"n_components": d, "eigenvalues": eigenvalues[1 : d + 1].tolist(), "embedding": embedding.tolist()}
 
 
 def reference(name, units, k, dimensions, n_closed=1, n_weak=1):
@@ -81,7 +128,7 @@ def reference(name, units, k, dimensions, n_closed=1, n_weak=1):
         "weights": [{"row": i, "neighbors": J[i].tolist(), "weights": W[i].toarray()[0, J[i]].tolist()} for i in rows],
         "eigenvalues": eigenvalues.tolist(),
         "fits": [fit(X, k, d) for d in dimensions],
-    } | ({"closed_components": [np.flatnonzero(label == c).tolist() for c in closed]} if n_closed > 1 else {})
+    } | ({"laplacian": laplacian_eigenmaps(X, k, min(dimensions))} if n_weak == n_closed == 1 else {}) | ({"closed_components": [np.flatnonzero(label == c).tolist() for c in closed]} if n_closed > 1 else {})
 
 
 def junk(record):
@@ -138,8 +185,9 @@ def tiny_component():
 def main():
     for name, make in {"swiss_roll": make_swiss_roll, "s_curve": make_s_curve}.items():
         seed, units = seeded(lambda seed, make=make: make(1500, noise=0.0, random_state=seed)[0], 12)
-        write(name, reference(name, units, 12, [2]) | {"seed": seed})
-    write("digits", reference("digits", jittered_digits(), 15, [2, 5]))
+        write(name, reference(name, units, 12, [2]) | {"seed": seed, "variants": variants(units / INPUT_SCALE, 12, 2)})
+    units = jittered_digits()
+    write("digits", reference("digits", units, 15, [2, 5]) | {"variants": variants(units / INPUT_SCALE, 15, 2)})
     record = reference("three_clusters", three_clusters(), 6, [4], n_closed=3, n_weak=3)
     write("three_clusters", record | junk(record))
     record = reference("tiny_component", tiny_component(), 6, [3], n_closed=2, n_weak=1)

@@ -188,7 +188,7 @@ mod tests {
     fn two_far_clusters_are_bridged_by_real_neighbours() {
         let values = [0.0, 1.0, 2.0, 3.0, 100.0, 101.0, 102.0];
         let features = ndarray::Array2::from_shape_vec((7, 1), values.to_vec()).unwrap();
-        let rows = crate::points::DistinctRows::new(features.view()).unwrap();
+        let rows = crate::points::DistinctRows::new(features.view(), &()).unwrap();
         let mut graph = neighbors::self_join(rows.points(), 2, &()).unwrap();
         let bridges = bridge(rows.points(), &mut graph, &()).unwrap();
         assert_eq!(bridges.closed_components, 2);

@@ -10,7 +10,7 @@ pub enum Phase {
     Neighbors,
     /// Closed components of the neighbour graph, and the bridges between them.
     Components,
-    /// Barycentre weights.
+    /// The weights of the local problems.
     Weights,
     /// The rows' barycentric coordinates in terms of landmarks.
     Projection,
@@ -116,6 +116,15 @@ pub trait Control: Sync {
 
 impl Control for () {}
 
+/// Fails once the caller wants to stop.
+pub(crate) fn stop_if_cancelled(control: &dyn Control) -> crate::Result<()> {
+    if control.is_cancelled() {
+        Err(crate::ManifoldError::Cancelled)
+    } else {
+        Ok(())
+    }
+}
+
 /// Counts finished units of a phase from many threads and passes them on.
 pub(crate) struct Meter<'a> {
     control: &'a dyn Control,
@@ -137,11 +146,7 @@ impl<'a> Meter<'a> {
 
     /// Fails once the caller wants to stop.
     pub(crate) fn check(&self) -> crate::Result<()> {
-        if self.control.is_cancelled() {
-            Err(crate::ManifoldError::Cancelled)
-        } else {
-            Ok(())
-        }
+        stop_if_cancelled(self.control)
     }
 
     pub(crate) fn add(&self, units: u64) {

@@ -10,10 +10,10 @@ use crate::panel::Panel;
 use crate::points::sealed::Sealed;
 use crate::points::{DistinctRows, Feature};
 use crate::projection::Projection;
-use crate::solver::{self, Request};
-use crate::weights::barycenter_weights;
+use crate::solver::{self, Operator, Request};
 use crate::{
-    Control, Factor, Lle, ManifoldError, Model, Phase, Result, Sample, Solver, landmarks, neighbors,
+    Control, Factor, LaplacianEigenmaps, LaplacianFit, Lle, ManifoldError, Model, Phase, Result,
+    Sample, Solver, landmarks, local, neighbors,
 };
 
 /// A fitted embedding.
@@ -107,18 +107,22 @@ impl Lle {
         let budget = Budget::new(control);
         let clock = Clock::new();
         if rows == 0 {
-            check_rows(self, 0, 0)?;
+            check_rows(self.n_components(), self.n_neighbors(), 0, 0)?;
         }
         check_dimensions(self, rows, dimensions)?;
 
         control.progress(Phase::Deduplicate, 0, 1);
         let copy = rows * dimensions * size_of::<T>();
         budget.reserve("a sorted copy of the features", 2 * copy + rows * 8)?;
-        let distinct = DistinctRows::new(features)?;
+        let distinct = DistinctRows::new(features, control)?;
         budget.release(copy);
         let points = distinct.points();
         let n = points.len();
-        check_rows(self, rows, n)?;
+        check_rows(self.n_components(), self.n_neighbors(), rows, n)?;
+        if self.solver() == Solver::Landmarks {
+            landmarks::check(self, n)?;
+        }
+        solver::check_size(self.solver(), n)?;
         control.progress(Phase::Deduplicate, 1, 1);
         clock.lap(Phase::Deduplicate);
 
@@ -131,17 +135,11 @@ impl Lle {
         clock.lap(Phase::Components);
         budget.release(search);
 
-        // Neighbours, weights and the transposed index of I − W stay; the local problems are for now.
-        budget.reserve("the weights", n * k * (4 + 8 + 8) + n * 16)?;
-        let scratch = rayon::current_num_threads() * k * (k + dimensions) * size_of::<f64>();
-        budget.reserve("the local problems of the weights", scratch)?;
-        let weights = barycenter_weights(points, &graph, self.reg(), control)?;
+        let deviation = local::deviation(self, points, graph, &budget, control)?;
         clock.lap(Phase::Weights);
-        budget.release(scratch);
-
-        let deviation = Deviation::new(graph, weights);
-        // Eigenvectors, their images and residuals, the scaled copy, and the result.
-        let results = (5 * n + rows) * self.n_components() * size_of::<f64>();
+        // Eigenvectors, their images (also rotated) and residuals, the scaled copy, and the result.
+        let numbers = 3 * n + 2 * deviation.rows() + rows;
+        let results = numbers * self.n_components() * size_of::<f64>();
         budget.reserve("the embedding", results)?;
         let call = Call {
             control,
@@ -311,6 +309,14 @@ macro_rules! compile_for {
                 sample.add_rows(rows)
             }
 
+            fn laplacian_eigenmaps(
+                model: &LaplacianEigenmaps,
+                features: ArrayView2<'_, Self>,
+                control: &dyn Control,
+            ) -> Result<LaplacianFit> {
+                model.fit_distinct(features, control)
+            }
+
             fn nearest_neighbors(
                 features: ArrayView2<'_, Self>,
                 n_neighbors: usize,
@@ -338,7 +344,12 @@ fn check_dimensions(lle: &Lle, rows: usize, dimensions: usize) -> Result<()> {
     Ok(())
 }
 
-fn check_rows(lle: &Lle, rows: usize, distinct: usize) -> Result<()> {
+pub(crate) fn check_rows(
+    n_components: usize,
+    n_neighbors: usize,
+    rows: usize,
+    distinct: usize,
+) -> Result<()> {
     let found = if rows == distinct {
         format!("{rows}")
     } else {
@@ -359,41 +370,17 @@ fn check_rows(lle: &Lle, rows: usize, distinct: usize) -> Result<()> {
             remedy: lower,
         })
     };
-    if distinct < lle.n_components() + 2 {
-        return needs("n_components", lle.n_components(), lle.n_components() + 2);
+    if distinct < n_components + 2 {
+        return needs("n_components", n_components, n_components + 2);
     }
-    let landmarks = lle.n_landmarks(distinct);
-    if lle.solver() == Solver::Landmarks {
-        if distinct < landmarks + 1 {
-            return needs("n_landmarks", landmarks, landmarks + 1);
-        }
-        if landmarks < lle.n_components() + 2 {
-            return Err(ManifoldError::InvalidParameter {
-                name: "n_landmarks",
-                value: format!("{landmarks} of {found} distinct rows"),
-                requirement: format!(
-                    "at least n_components + 2 = {}: fit more rows, or write solver=exact",
-                    lle.n_components() + 2
-                ),
-            });
-        }
-        let per_row = lle.landmark_neighbors(landmarks);
-        if per_row > landmarks {
-            return Err(ManifoldError::InvalidParameter {
-                name: "landmark_neighbors",
-                value: per_row.to_string(),
-                requirement: format!("at most the number of landmarks, {landmarks}"),
-            });
-        }
-    }
-    if distinct < lle.n_neighbors() + 1 {
-        return needs("n_neighbors", lle.n_neighbors(), lle.n_neighbors() + 1);
+    if distinct < n_neighbors + 1 {
+        return needs("n_neighbors", n_neighbors, n_neighbors + 1);
     }
     Ok(())
 }
 
 /// Variance 1 a column, and the entry of largest magnitude positive.
-fn scale_and_orient(vectors: &Panel) -> Panel {
+pub(crate) fn scale_and_orient(vectors: &Panel) -> Panel {
     let mut embedding = vectors.clone();
     let scale = (vectors.rows() as f64).sqrt();
     for j in 0..vectors.columns() {

@@ -127,7 +127,7 @@ pub(crate) fn estimate<T: Feature>(
         });
     }
     let neighbors_of = |rows: &[usize], k: usize| {
-        let distinct = DistinctRows::new(features.select(Axis(0), rows).view())?;
+        let distinct = DistinctRows::new(features.select(Axis(0), rows).view(), control)?;
         let graph = neighbors::self_join(distinct.points(), k, control)?;
         Ok::<_, ManifoldError>(squared_distances(distinct.points(), &graph))
     };

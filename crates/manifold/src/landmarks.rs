@@ -15,8 +15,9 @@ use crate::neighbors::Base;
 use crate::points::{Feature, Points};
 use crate::projection::{Coordinates, Projection};
 use crate::sample::row_hash;
+use crate::solver::Operator;
 use crate::solver::bottom_of_pencil;
-use crate::{Control, Phase, Result};
+use crate::{Control, Lle, ManifoldError, Phase, Result};
 
 /// Rows of (I − W) Z that are dense at a time.
 const ROWS: usize = 1024;
@@ -44,6 +45,37 @@ pub(crate) struct Solved<T> {
     pub(crate) rows: Array2<f64>,
     pub(crate) eigenvalues: Vec<f64>,
     pub(crate) residuals: Vec<f64>,
+}
+
+/// What landmarks need of the number of distinct rows.
+pub(crate) fn check(lle: &Lle, distinct: usize) -> Result<()> {
+    let landmarks = lle.n_landmarks(distinct);
+    let least = lle.n_components() + 2;
+    let invalid = |name, value: usize, requirement: String| {
+        let value = format!("{value} for {distinct} distinct rows");
+        Err(ManifoldError::InvalidParameter {
+            name,
+            value,
+            requirement,
+        })
+    };
+    if landmarks >= distinct {
+        let requirement = "below the number of distinct rows: lower it, fit more rows, or choose \
+                           solver 'exact'";
+        return invalid("n_landmarks", landmarks, requirement.to_owned());
+    }
+    if landmarks < least {
+        let requirement = format!(
+            "at least n_components + 2 = {least}: raise it, fit more rows, or choose solver 'exact'"
+        );
+        return invalid("n_landmarks", landmarks, requirement);
+    }
+    let per_row = lle.landmark_neighbors(landmarks);
+    if per_row > landmarks {
+        let requirement = format!("at most the number of landmarks, {landmarks}");
+        return invalid("landmark_neighbors", per_row, requirement);
+    }
+    Ok(())
 }
 
 pub(crate) fn solve<T: Feature>(
@@ -151,9 +183,9 @@ fn reduce(
     control: &dyn Control,
 ) -> Result<(Mat<f64>, Mat<f64>)> {
     let n = deviation.len();
-    let meter = Meter::new(control, Phase::Factorize, n as u64);
+    let meter = Meter::new(control, Phase::Factorize, 2 * n as u64);
     let (mut a, mut b) = (Mat::zeros(count, count), Mat::zeros(count, count));
-    let mut block = vec![0.0; ROWS * count];
+    let mut block = Vec::new();
     let entries = |row: usize| {
         let range = row * per_row..(row + 1) * per_row;
         z.ids[range.clone()].iter().zip(&z.weights[range])
@@ -161,32 +193,54 @@ fn reduce(
     for start in (0..n).step_by(ROWS) {
         meter.check()?;
         let rows = ROWS.min(n - start);
-        let block = &mut block[..rows * count];
-        let fill = |row: usize, out: &mut [f64]| {
-            out.fill(0.0);
-            for (&id, weight) in entries(row) {
-                out[id as usize] += weight;
-            }
-        };
-        block
-            .par_chunks_mut(count)
-            .enumerate()
-            .for_each(|(offset, out)| fill(start + offset, out));
-        add_gram(&mut b, block, rows);
+        block.clear();
+        block.resize(rows * count, 0.0);
         block
             .par_chunks_mut(count)
             .enumerate()
             .for_each(|(offset, out)| {
-                for (neighbor, w) in deviation.entries(start + offset) {
-                    for (&id, weight) in entries(neighbor) {
-                        out[id as usize] -= w * weight;
+                for (&id, weight) in entries(start + offset) {
+                    out[id as usize] += weight;
+                }
+            });
+        add_gram(&mut b, &block, rows);
+        meter.add(rows as u64);
+    }
+    let mut start = 0;
+    while start < n {
+        meter.check()?;
+        // As many points as have few enough rows, but at least one.
+        let first = deviation.rows_of(start).start;
+        let fits = |&point: &usize| deviation.rows_of(point).end - first <= ROWS;
+        let end = (start + 1..n).take_while(fits).last().unwrap_or(start) + 1;
+        let rows = deviation.rows_of(end - 1).end - first;
+        block.clear();
+        block.resize(rows * count, 0.0);
+        let lengths = (start..end).map(|point| deviation.rows_of(point).len() * count);
+        split(&mut block, lengths)
+            .into_par_iter()
+            .enumerate()
+            .for_each(|(offset, out)| {
+                for (point, weights) in deviation.entries(start + offset) {
+                    for (out, w) in out.chunks_mut(count).zip(weights) {
+                        for (&id, weight) in entries(point) {
+                            out[id as usize] += w * weight;
+                        }
                     }
                 }
             });
-        add_gram(&mut a, block, rows);
-        meter.add(rows as u64);
+        add_gram(&mut a, &block, rows);
+        meter.add((end - start) as u64);
+        start = end;
     }
     Ok((a, b))
+}
+
+/// Consecutive parts of these lengths.
+fn split(mut values: &mut [f64], lengths: impl Iterator<Item = usize>) -> Vec<&mut [f64]> {
+    lengths
+        .map(|length| values.split_off_mut(..length).unwrap_or_default())
+        .collect()
 }
 
 /// The lower triangle of `sum` += blockᵀ · block, for a block of `rows` rows, row by row.

@@ -9,6 +9,8 @@ mod error;
 mod fit;
 mod intrinsic_dimension;
 mod landmarks;
+mod laplacian;
+mod local;
 mod matrix;
 mod measured;
 mod model;
@@ -31,6 +33,9 @@ pub use error::{ManifoldError, Result};
 pub use fit::{Diagnostics, Fit};
 pub use intrinsic_dimension::{
     DimensionOptions, IntrinsicDimension, TwoNn, eigenvalue_gap, intrinsic_dimension,
+};
+pub use laplacian::{
+    LaplacianDiagnostics, LaplacianEigenmaps, LaplacianEigenmapsBuilder, LaplacianFit,
 };
 pub use model::Model;
 pub use neighbors::nearest_neighbors;

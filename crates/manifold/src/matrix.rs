@@ -1,29 +1,123 @@
-//! I − W as an operator, and M = (I − W)ᵀ(I − W) as a sparse matrix.
+//! The operator A of local blocks, and M = AᵀA as a sparse matrix.
 
 use rayon::prelude::*;
 
+use crate::control::stop_if_cancelled;
 use crate::neighbors::Neighbors;
 use crate::panel::Panel;
+use crate::solver::Operator;
+use crate::{Control, Result};
 
-/// Rows handled by one thread at a time; fixed, so that sums do not depend on the number of threads.
+/// Points handled by one thread at a time; fixed, so that sums do not depend on the number of threads.
 const CHUNK: usize = 1024;
 
-/// The operator A = I − W, with W's rows summing to one.
-///
-/// (A v)ᵢ is computed as Σⱼ wᵢⱼ (vᵢ − vⱼ). The constant vector is then mapped to exact zeros, and a
-/// smooth v loses no digits to cancellation: eigenvalues far below the precision of M stay accurate.
-pub(crate) struct Deviation {
-    n: usize,
+/// Where the rows and weights of every point's block lie.
+pub(crate) struct Layout {
     k: usize,
-    ids: Vec<u32>,
+    /// Whether the block's base is the point itself; otherwise it is the point's nearest neighbour.
+    own: Vec<bool>,
+    row_start: Vec<usize>,
+    weight_start: Vec<usize>,
+}
+
+impl Layout {
+    /// `blocks` gives each point's (whether the base is the point itself, rows).
+    pub(crate) fn new(k: usize, blocks: impl Iterator<Item = (bool, usize)>) -> Self {
+        let mut layout = Self {
+            k,
+            own: Vec::new(),
+            row_start: vec![0],
+            weight_start: vec![0],
+        };
+        let (mut rows, mut weights) = (0, 0);
+        for (own, count) in blocks {
+            rows += count;
+            weights += count * (k - usize::from(!own));
+            layout.own.push(own);
+            layout.row_start.push(rows);
+            layout.weight_start.push(weights);
+        }
+        layout
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.own.len()
+    }
+
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.row_start[self.len()]
+    }
+
+    pub(crate) fn weights(&self) -> usize {
+        self.weight_start[self.len()]
+    }
+
+    pub(crate) fn is_own(&self, point: usize) -> bool {
+        self.own[point]
+    }
+
+    pub(crate) fn weight_start(&self) -> &[usize] {
+        &self.weight_start
+    }
+
+    pub(crate) fn rows_of(&self, point: usize) -> std::ops::Range<usize> {
+        self.row_start[point]..self.row_start[point + 1]
+    }
+
+    pub(crate) fn weights_of(&self, point: usize) -> std::ops::Range<usize> {
+        self.weight_start[point]..self.weight_start[point + 1]
+    }
+
+    /// What [`Deviation`] holds for this layout, without the neighbours themselves.
+    pub(crate) fn bytes(&self) -> usize {
+        let points = self.len() * (self.k * size_of::<usize>() + 3 * size_of::<usize>() + 1);
+        points + (self.weights() + self.rows()) * size_of::<f64>()
+    }
+}
+
+/// The operator A, a block of rows for every point. A block reaches over the point's neighbours and, unless
+/// one of them is its base, over the point itself.
+///
+/// Every row of A sums to zero, and (A v) is computed as Σⱼ aⱼ (vⱼ − v_base) over the others of the block.
+/// The constant vector is then mapped to exact zeros, and a smooth v loses no digits to cancellation:
+/// eigenvalues far below the precision of M stay accurate.
+///
+/// Standard LLE's A is W − I: one row a point, the point its base, W's weights those of the others.
+pub(crate) struct Deviation {
+    graph: Neighbors,
+    layout: Layout,
+    /// A block's weights lie others by others, the rows of each together.
     weights: Vec<f64>,
-    /// The places in `ids` at which each point is somebody's neighbour, ascending.
+    /// Each row's weight of its base: minus the sum of the others'.
+    base_weights: Vec<f64>,
+    /// The places in the graph at which each point is somebody's neighbour, ascending.
     column_start: Vec<usize>,
     column_places: Vec<usize>,
 }
 
+struct Block<'a> {
+    base: usize,
+    others: &'a [u32],
+    rows: usize,
+    weights: &'a [f64],
+    base_weights: &'a [f64],
+}
+
+impl<'a> Block<'a> {
+    /// (point, its weight in every row) of the others.
+    fn others(&self) -> impl Iterator<Item = (usize, &'a [f64])> + use<'a> {
+        let points = self.others.iter().map(|&j| j as usize);
+        // A block without rows has no weights, and nobody looks at its others.
+        points.zip(self.weights.chunks_exact(self.rows.max(1)))
+    }
+}
+
 impl Deviation {
-    pub(crate) fn new(graph: Neighbors, weights: Vec<f64>) -> Self {
+    pub(crate) fn new(graph: Neighbors, layout: Layout, weights: Vec<f64>) -> Self {
         let n = graph.len();
         let mut column_start = vec![0; n + 1];
         for &id in &graph.ids {
@@ -38,57 +132,65 @@ impl Deviation {
             column_places[next[id as usize]] = place;
             next[id as usize] += 1;
         }
+        let mut base_weights = vec![0.0; layout.rows()];
+        for point in 0..n {
+            let sums = &mut base_weights[layout.rows_of(point)];
+            for weights in weights[layout.weights_of(point)].chunks_exact(sums.len().max(1)) {
+                sums.iter_mut().zip(weights).for_each(|(s, w)| *s -= w);
+            }
+        }
         Self {
-            n,
-            k: graph.k,
-            ids: graph.ids,
+            graph,
+            layout,
             weights,
+            base_weights,
             column_start,
             column_places,
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.n
+    fn block(&self, point: usize) -> Block<'_> {
+        let neighbors = self.graph.row(point);
+        let (base, others) = if self.layout.own[point] {
+            (point, neighbors)
+        } else {
+            (neighbors[0] as usize, &neighbors[1..])
+        };
+        let rows = self.layout.rows_of(point);
+        Block {
+            base,
+            others,
+            rows: rows.len(),
+            weights: &self.weights[self.layout.weights_of(point)],
+            base_weights: &self.base_weights[rows],
+        }
     }
 
-    /// (neighbour, weight) of a row.
-    pub(crate) fn entries(&self, row: usize) -> impl Iterator<Item = (usize, f64)> + '_ {
-        let range = row * self.k..(row + 1) * self.k;
-        self.ids[range.clone()]
-            .iter()
-            .map(|&j| j as usize)
-            .zip(self.weights[range].iter().copied())
+    /// Rows of A.
+    pub(crate) fn rows_of(&self, point: usize) -> std::ops::Range<usize> {
+        self.layout.rows_of(point)
     }
 
-    /// (row, weight) of every row that has `point` as a neighbour.
-    fn column(&self, point: usize) -> impl Iterator<Item = (usize, f64)> + '_ {
-        self.column_places[self.column_start[point]..self.column_start[point + 1]]
-            .iter()
-            .map(|&place| (place / self.k, self.weights[place]))
+    /// (point, its weight in each row of the block of `point`) of all that the block reaches over.
+    pub(crate) fn entries(&self, point: usize) -> impl Iterator<Item = (usize, &[f64])> + '_ {
+        let block = self.block(point);
+        std::iter::once((block.base, block.base_weights)).chain(block.others())
     }
 
-    /// out = A v, column by column.
-    pub(crate) fn apply(&self, v: &Panel, out: &mut Panel) {
-        for_each_column(v, out, |v, start, out| {
-            for (offset, out) in out.iter_mut().enumerate() {
-                let row = start + offset;
-                *out = self.entries(row).map(|(j, w)| w * (v[row] - v[j])).sum();
-            }
-        });
-    }
-
-    /// out = Aᵀ u, column by column.
-    pub(crate) fn apply_transposed(&self, u: &Panel, out: &mut Panel) {
-        for_each_column(u, out, |u, start, out| {
-            for (offset, out) in out.iter_mut().enumerate() {
-                let point = start + offset;
-                // Σⱼ wᵢⱼ is the diagonal that `apply` uses.
-                let own: f64 = self.entries(point).map(|(_, w)| w * u[point]).sum();
-                let others: f64 = self.column(point).map(|(i, w)| w * u[i]).sum();
-                *out = own - others;
-            }
-        });
+    /// (block, the point's weight in each of its rows) of every block that reaches over `point`.
+    fn column(&self, point: usize) -> impl Iterator<Item = (usize, &[f64])> + '_ {
+        let own = self.layout.own[point].then(|| (point, self.block(point).base_weights));
+        let places = &self.column_places[self.column_start[point]..self.column_start[point + 1]];
+        own.into_iter().chain(places.iter().map(|&place| {
+            let k = self.graph.k;
+            let (block, position) = (place / k, place % k);
+            let rows = self.layout.rows_of(block);
+            let Some(other) = position.checked_sub(usize::from(!self.layout.own[block])) else {
+                return (block, &self.base_weights[rows]);
+            };
+            let start = self.layout.weight_start[block] + other * rows.len();
+            (block, &self.weights[start..start + rows.len()])
+        }))
     }
 
     /// Column `a` of the lower triangle of M, diagonal first, rows ascending. `sums` holds n zeros and is
@@ -108,17 +210,15 @@ impl Deviation {
             }
             sums[b] += value;
         };
-        // M_ab = Σᵢ A_ia A_ib over the rows i that hold a: row a itself, and those with neighbour a.
-        add(a, 1.0);
-        for (b, w) in self.entries(a).filter(|&(b, _)| b > a) {
-            add(b, -w);
-        }
-        for (i, w) in self.column(a) {
-            if i > a {
-                add(i, -w);
+        // The diagonal is there even where no block reaches over the point.
+        add(a, 0.0);
+        for (block, own) in self.column(a) {
+            let block = self.block(block);
+            if block.base >= a {
+                add(block.base, plain_dot(own, block.base_weights));
             }
-            for (b, v) in self.entries(i).filter(|&(b, _)| b >= a) {
-                add(b, w * v);
+            for (b, other) in block.others().filter(|&(b, _)| b >= a) {
+                add(b, plain_dot(own, other));
             }
         }
         column.sort_unstable_by_key(|&(b, _)| b);
@@ -127,43 +227,99 @@ impl Deviation {
             seen[*b] = false;
         }
     }
+}
 
-    /// The largest M_jj = 1 + Σᵢ wᵢⱼ².
-    pub(crate) fn largest_diagonal(&self) -> f64 {
-        (0..self.n)
-            .map(|point| 1.0 + self.column(point).map(|(_, w)| w * w).sum::<f64>())
+impl Operator for Deviation {
+    fn len(&self) -> usize {
+        self.layout.len()
+    }
+
+    fn rows(&self) -> usize {
+        self.layout.rows()
+    }
+
+    fn null_vector(&self) -> Panel {
+        Panel::constant(self.len())
+    }
+
+    fn apply(&self, v: &Panel, out: &mut Panel) {
+        for j in 0..v.columns() {
+            let v = v.column(j);
+            let out = by_chunks(out.column_mut(j), &self.layout.row_start, CHUNK);
+            out.into_par_iter().enumerate().for_each(|(chunk, out)| {
+                let points = chunk * CHUNK..((chunk + 1) * CHUNK).min(self.len());
+                let mut rest = out;
+                for block in points.map(|point| self.block(point)) {
+                    let base = v[block.base];
+                    let (out, behind) = rest.split_at_mut(block.rows);
+                    rest = behind;
+                    if let [out] = out {
+                        let others = block.others.iter().zip(block.weights);
+                        *out = others.map(|(&j, w)| w * (v[j as usize] - base)).sum();
+                        continue;
+                    }
+                    out.fill(0.0);
+                    for (j, weights) in block.others() {
+                        let difference = v[j] - base;
+                        let rows = out.iter_mut().zip(weights);
+                        rows.for_each(|(out, w)| *out += w * difference);
+                    }
+                }
+            });
+        }
+    }
+
+    fn apply_transposed(&self, u: &Panel, out: &mut Panel) {
+        for j in 0..u.columns() {
+            let u = u.column(j);
+            let out = out.column_mut(j).par_chunks_mut(CHUNK).enumerate();
+            out.for_each(|(chunk, out)| {
+                for (offset, out) in out.iter_mut().enumerate() {
+                    *out = self
+                        .column(chunk * CHUNK + offset)
+                        .map(|(block, weights)| plain_dot(weights, &u[self.layout.rows_of(block)]))
+                        .sum();
+                }
+            });
+        }
+    }
+
+    fn largest_diagonal(&self) -> f64 {
+        (0..self.len())
+            .map(|point| self.column(point).map(|(_, w)| plain_dot(w, w)).sum())
             .fold(0.0, f64::max)
     }
 
-    /// An upper bound on the entries of [`Deviation::lower`].
-    pub(crate) fn lower_entries_at_most(&self) -> usize {
-        let half = |columns: usize| columns * (self.k + 1) + self.k + 1;
-        (0..self.n)
-            .map(|a| half(self.column_start[a + 1] - self.column_start[a]).min(self.n))
+    fn lower_entries_at_most(&self) -> usize {
+        let n = self.len();
+        let blocks = |a: usize| self.column_start[a + 1] - self.column_start[a] + 1;
+        (0..n)
+            .map(|a| (blocks(a) * (self.graph.k + 1)).min(n - a))
             .sum()
     }
 
-    /// The lower triangle of M.
-    pub(crate) fn lower(&self) -> Lower {
-        let chunks: Vec<(Vec<usize>, Vec<u32>, Vec<f64>)> = (0..self.n.div_ceil(CHUNK))
+    fn lower(&self, control: &dyn Control) -> Result<Lower> {
+        let n = self.len();
+        let chunks: Vec<(Vec<usize>, Vec<u32>, Vec<f64>)> = (0..n.div_ceil(CHUNK))
             .into_par_iter()
             .map_init(
-                || (vec![0.0; self.n], vec![false; self.n], Vec::new()),
+                || (vec![0.0; n], vec![false; n], Vec::new()),
                 |(sums, seen, column), chunk| {
+                    stop_if_cancelled(control)?;
                     let (mut counts, mut rows, mut values) = (Vec::new(), Vec::new(), Vec::new());
-                    for a in chunk * CHUNK..((chunk + 1) * CHUNK).min(self.n) {
+                    for a in chunk * CHUNK..((chunk + 1) * CHUNK).min(n) {
                         self.lower_column(a, sums, seen, column);
                         counts.push(column.len());
                         rows.extend(column.iter().map(|&(b, _)| b as u32));
                         values.extend(column.iter().map(|&(_, value)| value));
                     }
-                    (counts, rows, values)
+                    Ok((counts, rows, values))
                 },
             )
-            .collect();
+            .collect::<Result<_>>()?;
         let entries = chunks.iter().map(|(_, rows, _)| rows.len()).sum();
         let mut lower = Lower {
-            column_start: Vec::with_capacity(self.n + 1),
+            column_start: Vec::with_capacity(n + 1),
             rows: Vec::with_capacity(entries),
             values: Vec::with_capacity(entries),
         };
@@ -176,19 +332,34 @@ impl Deviation {
             lower.rows.extend(rows.into_iter().map(|row| row as usize));
             lower.values.extend(values);
         }
-        lower
+        Ok(lower)
     }
 }
 
-/// Runs `kernel(column of v, first row, rows of out)` over fixed chunks of every column.
-fn for_each_column(v: &Panel, out: &mut Panel, kernel: impl Fn(&[f64], usize, &mut [f64]) + Sync) {
-    for j in 0..v.columns() {
-        let v = v.column(j);
-        out.column_mut(j)
-            .par_chunks_mut(CHUNK)
-            .enumerate()
-            .for_each(|(chunk, out)| kernel(v, chunk * CHUNK, out));
-    }
+/// Cuts `values`, of which those of a point and all behind it begin at `start[point]`, into the parts of
+/// `chunk` points each.
+pub(crate) fn by_chunks<'a>(
+    values: &'a mut [f64],
+    start: &[usize],
+    chunk: usize,
+) -> Vec<&'a mut [f64]> {
+    let points = start.len() - 1;
+    let mut rest = values;
+    (0..points)
+        .step_by(chunk)
+        .map(|first| {
+            let behind = (first + chunk).min(points);
+            let (part, others) =
+                std::mem::take(&mut rest).split_at_mut(start[behind] - start[first]);
+            rest = others;
+            part
+        })
+        .collect()
+}
+
+/// A few products, summed in order.
+fn plain_dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// The lower triangle of a symmetric matrix, column by column, diagonal first.

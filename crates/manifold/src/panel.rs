@@ -69,13 +69,38 @@ impl Panel {
         self.values.extend_from_slice(&other.values);
     }
 
-    /// Removes the mean of every column: the projection onto what is orthogonal to the constant vector.
-    pub(crate) fn remove_means(&mut self) {
-        let rows = self.rows;
-        self.values.par_chunks_mut(rows).for_each(|column| {
-            let mean = column.iter().sum::<f64>() / rows as f64;
-            column.iter_mut().for_each(|v| *v -= mean);
+    /// The constant vector of length 1.
+    pub(crate) fn constant(rows: usize) -> Self {
+        Self {
+            rows,
+            values: vec![1.0 / (rows as f64).sqrt(); rows],
+        }
+    }
+
+    /// Makes every column orthogonal to the one of `unit`, which has length 1.
+    pub(crate) fn remove(&mut self, unit: &Panel) {
+        let unit = unit.column(0);
+        self.values.par_chunks_mut(unit.len()).for_each(|column| {
+            let overlap = dot(column, unit);
+            let entries = column.iter_mut().zip(unit);
+            entries.for_each(|(v, u)| *v -= overlap * u);
         });
+    }
+
+    /// Mean 0 and length 1 for every column.
+    pub(crate) fn standardize(&mut self) {
+        self.values.par_chunks_mut(self.rows).for_each(|column| {
+            let mean = column.iter().sum::<f64>() / column.len() as f64;
+            column.iter_mut().for_each(|v| *v -= mean);
+            let length = norm(column);
+            column.iter_mut().for_each(|v| *v /= length);
+        });
+    }
+
+    /// The columns from `first` on.
+    pub(crate) fn columns_from(mut self, first: usize) -> Self {
+        self.values.drain(..first * self.rows);
+        self
     }
 
     /// self = block − self − shift · solution.
@@ -158,8 +183,8 @@ impl Panel {
     }
 
     /// Makes the columns orthonormal and returns R with old = new · R. Directions that the columns do not
-    /// span are filled with `replacement(attempt)`, kept orthogonal to `against`; their rows of R are zero.
-    pub(crate) fn orthonormalize(&mut self, against: Option<&Panel>, seed: u64) -> Mat<f64> {
+    /// span are filled at random, orthogonal to `against`; their rows of R are zero.
+    pub(crate) fn orthonormalize(&mut self, against: &Panel, seed: u64) -> Mat<f64> {
         let b = self.columns();
         let mut r = Mat::<f64>::zeros(b, b);
         let largest = self.norms().into_iter().fold(0.0, f64::max);
@@ -194,21 +219,16 @@ impl Panel {
     }
 
     /// Puts a random unit vector, orthogonal to the columns before it and to `against`, into column j.
-    fn replace(&mut self, j: usize, against: Option<&Panel>, seed: u64) {
+    fn replace(&mut self, j: usize, against: &Panel, seed: u64) {
         let mut fresh = Panel::random(self.rows, 1, seed);
         let mut before = Panel {
             rows: self.rows,
             values: self.values[..j * self.rows].to_vec(),
         };
-        if let Some(against) = against {
-            before.append(against);
-        }
+        before.append(against);
         for _ in 0..3 {
-            fresh.remove_means();
-            if !before.values.is_empty() {
-                let overlaps = before.transposed_times(&fresh);
-                fresh.add_product(&before, &overlaps, -1.0);
-            }
+            let overlaps = before.transposed_times(&fresh);
+            fresh.add_product(&before, &overlaps, -1.0);
         }
         let length = norm(fresh.column(0));
         let scale = if length > 0.0 { 1.0 / length } else { 0.0 };

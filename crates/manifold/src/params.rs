@@ -64,16 +64,35 @@ pub enum Method {
     /// Barycentre weights (Roweis and Saul 2000).
     #[default]
     Standard,
+    /// Several weight vectors a point (Zhang and Wang 2006), each regularised by `reg` (scikit-learn: 0.001
+    /// whatever `reg` says). Needs `n_neighbors` ≥ `n_components`.
+    Modified,
+    /// Second derivatives in tangent coordinates (Donoho and Grimes 2003). Needs `n_neighbors` >
+    /// `n_components` · (`n_components` + 3) / 2. scikit-learn's `hessian` keeps all functionals that vanish
+    /// on the tangent coordinates, not only second derivatives: it is its, and our, LTSA.
+    Hessian,
+    /// Local tangent space alignment (Zhang and Zha 2004). Needs `n_neighbors` > `n_components`.
+    Ltsa,
 }
 
 impl Method {
+    const ALL: [Method; 4] = [
+        Method::Standard,
+        Method::Modified,
+        Method::Hessian,
+        Method::Ltsa,
+    ];
+
     /// The names of [`Method::parse`].
-    pub const NAMES: [&str; 1] = ["standard"];
+    pub const NAMES: [&str; 4] = ["standard", "modified", "hessian", "ltsa"];
 
     /// The spelling that [`Method::parse`] reads.
     pub fn name(self) -> &'static str {
         match self {
             Method::Standard => "standard",
+            Method::Modified => "modified",
+            Method::Hessian => "hessian",
+            Method::Ltsa => "ltsa",
         }
     }
 
@@ -82,10 +101,23 @@ impl Method {
     /// # Errors
     /// [`ManifoldError::InvalidParameter`] that lists the names.
     pub fn parse(name: &str) -> Result<Self> {
-        if name.eq_ignore_ascii_case(Method::Standard.name()) {
-            Ok(Method::Standard)
-        } else {
-            Err(unknown("method", name, &Self::NAMES))
+        Self::ALL
+            .into_iter()
+            .find(|method| method.name().eq_ignore_ascii_case(name))
+            .ok_or_else(|| unknown("method", name, &Self::NAMES))
+    }
+
+    /// The fewest neighbours for `n_components`, and the rule in words.
+    fn least_neighbors(self, n_components: usize) -> (usize, &'static str) {
+        let d = n_components;
+        match self {
+            Method::Standard => (1, "at least 1"),
+            Method::Modified => (d, "at least n_components"),
+            Method::Ltsa => (d + 1, "more than n_components"),
+            Method::Hessian => (
+                d.saturating_mul(d + 3) / 2 + 1,
+                "more than n_components·(n_components + 3)/2",
+            ),
         }
     }
 }
@@ -174,8 +206,8 @@ impl LleBuilder {
     /// Checks what can be checked without data.
     ///
     /// # Errors
-    /// [`ManifoldError::InvalidParameter`] for zero components or neighbours, or a `reg` that is
-    /// negative or not finite.
+    /// [`ManifoldError::InvalidParameter`] for zero components or neighbours, fewer neighbours than the method
+    /// needs, or a `reg` that is negative or not finite.
     pub fn build(self) -> Result<Lle> {
         let invalid = |name, value: String, requirement: &str| {
             Err(ManifoldError::InvalidParameter {
@@ -206,6 +238,18 @@ impl LleBuilder {
             if value > i32::MAX as usize {
                 return invalid(name, value.to_string(), "at most 2147483647");
             }
+        }
+        let (least, rule) = self.method.least_neighbors(self.n_components);
+        if self.n_neighbors < least {
+            return Err(ManifoldError::InvalidParameter {
+                name: "n_neighbors",
+                value: self.n_neighbors.to_string(),
+                requirement: format!(
+                    "{rule} for method '{}', so at least {least} for n_components = {}",
+                    self.method.name(),
+                    self.n_components
+                ),
+            });
         }
         if !self.reg.is_finite() || self.reg < 0.0 {
             return invalid("reg", self.reg.to_string(), "a finite number of at least 0");

@@ -3,7 +3,8 @@
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
-use crate::{ManifoldError, Result};
+use crate::control::stop_if_cancelled;
+use crate::{Control, ManifoldError, Result};
 
 pub(crate) mod sealed {
     use ndarray::ArrayView2;
@@ -21,6 +22,11 @@ pub(crate) mod sealed {
             features: ArrayView2<'_, Self>,
             control: &dyn crate::Control,
         ) -> crate::Result<(crate::Fit, crate::Model<Self>)>;
+        fn laplacian_eigenmaps(
+            model: &crate::LaplacianEigenmaps,
+            features: ArrayView2<'_, Self>,
+            control: &dyn crate::Control,
+        ) -> crate::Result<crate::LaplacianFit>;
         fn nearest_neighbors(
             features: ArrayView2<'_, Self>,
             n_neighbors: usize,
@@ -133,11 +139,14 @@ pub(crate) struct DistinctRows<T> {
 
 impl<T: Feature> DistinctRows<T> {
     /// Sorting by value makes every later step independent of the order in which rows arrived.
-    pub(crate) fn new(features: ArrayView2<'_, T>) -> Result<Self> {
+    pub(crate) fn new(features: ArrayView2<'_, T>, control: &dyn Control) -> Result<Self> {
         let (rows, dimensions) = features.dim();
+        stop_if_cancelled(control)?;
         check(features)?;
+        stop_if_cancelled(control)?;
         let mut values: Vec<T> = features.iter().map(|v| v.canonical()).collect();
         let enlarged = enlarge(&mut values);
+        stop_if_cancelled(control)?;
         let row = |i: u32| &values[i as usize * dimensions..(i as usize + 1) * dimensions];
         let mut order: Vec<u32> = (0..rows as u32).collect();
         // All values are finite, so the partial order is total.
@@ -146,6 +155,7 @@ impl<T: Feature> DistinctRows<T> {
                 .partial_cmp(row(b))
                 .unwrap_or(std::cmp::Ordering::Equal)
         });
+        stop_if_cancelled(control)?;
         let mut row_to_point = vec![0; rows];
         let mut distinct: Vec<T> = Vec::with_capacity(values.len());
         let mut count = 0u32;

@@ -91,7 +91,7 @@ impl Barycenter {
 }
 
 #[cold]
-fn singular(k: usize, dimensions: usize, reg: f64) -> ManifoldError {
+pub(crate) fn singular(k: usize, dimensions: usize, reg: f64) -> ManifoldError {
     ManifoldError::InvalidParameter {
         name: "reg",
         value: reg.to_string(),

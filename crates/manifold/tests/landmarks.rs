@@ -194,20 +194,20 @@ fn impossible_parameters_are_named() {
     let features = swiss_roll(150, 1);
     assert_eq!(
         message(landmarks(), &features),
-        "n_landmarks = 200 needs at least 201 distinct rows, found 150: lower n_landmarks to at most \
-         149, or fit more rows"
+        "n_landmarks must be below the number of distinct rows: lower it, fit more rows, or choose solver \
+         'exact', got 200 for 150 distinct rows"
     );
     assert_eq!(
         message(landmarks().n_landmarks(3), &features),
-        "n_landmarks must be at least n_components + 2 = 4: fit more rows, or write solver=exact, got 3 \
-         of 150 distinct rows"
+        "n_landmarks must be at least n_components + 2 = 4: raise it, fit more rows, or choose solver \
+         'exact', got 3 for 150 distinct rows"
     );
     assert_eq!(
         message(
             landmarks().n_landmarks(20).landmark_neighbors(30),
             &features
         ),
-        "landmark_neighbors must be at most the number of landmarks, 20, got 30"
+        "landmark_neighbors must be at most the number of landmarks, 20, got 30 for 150 distinct rows"
     );
 }
 

@@ -3,8 +3,8 @@
 mod common;
 
 use common::{basis, largest_angle_sine};
-use lakefold_manifold::{Fit, Lle, Solver};
-use ndarray::Array2;
+use lakefold_manifold::{Fit, LaplacianEigenmaps, Lle, Method, Solver};
+use ndarray::{Array2, Axis};
 use serde_json::Value;
 
 struct Reference {
@@ -139,6 +139,110 @@ fn s_curve() {
 #[test]
 fn digits() {
     assert_same_answer("digits", Solver::Exact);
+}
+
+/// The other methods. scikit-learn's Hessian LLE is LTSA to the last digits (it keeps all functionals that
+/// vanish on the tangent coordinates), so ours is compared with the paper's formula in NumPy.
+fn assert_same_variants(name: &str, solver: Solver) {
+    let reference = Reference::read(name);
+    let variants = &reference.json["variants"];
+    let rows = variants["rows"].as_array().unwrap().iter();
+    let rows: Vec<usize> = rows.map(|v| v.as_u64().unwrap() as usize).collect();
+    let features = reference.features.select(Axis(0), &rows);
+    for fit in variants["fits"].as_array().unwrap() {
+        let by = fit["by"].as_str().unwrap();
+        let method = match (fit["method"].as_str().unwrap(), by) {
+            ("hessian", "scikit-learn") => Method::Ltsa,
+            (name, _) => Method::parse(name).unwrap(),
+        };
+        let expected = matrix(&fit["embedding"]);
+        let ours = Lle::builder(expected.ncols())
+            .n_neighbors(reference.json["n_neighbors"].as_u64().unwrap() as usize)
+            .method(method)
+            .solver(solver)
+            .build()
+            .unwrap()
+            .fit(features.view(), &())
+            .unwrap();
+        let total: f64 = ours.diagnostics.eigenvalues.iter().sum();
+        let ratio = total / fit["reconstruction_error"].as_f64().unwrap();
+        assert!(
+            (ratio - 1.0).abs() < 1e-6,
+            "{name}, {method:?} by {by}: {ratio}"
+        );
+        let sine = largest_angle_sine(&ours.embedding, &expected);
+        assert!(sine < 1e-6, "{name}, {method:?} by {by}: {sine:e}");
+    }
+}
+
+#[test]
+fn variants_of_the_swiss_roll() {
+    assert_same_variants("swiss_roll", Solver::Exact);
+}
+
+#[test]
+fn variants_of_the_s_curve() {
+    assert_same_variants("s_curve", Solver::Exact);
+    assert_same_variants("s_curve", Solver::Dense);
+}
+
+#[test]
+fn variants_of_the_digits() {
+    assert_same_variants("digits", Solver::Exact);
+}
+
+#[test]
+fn laplacian_eigenmaps_of_every_data_set() {
+    for name in ["swiss_roll", "s_curve", "digits"] {
+        let reference = Reference::read(name);
+        let fit = &reference.json["laplacian"];
+        let expected = matrix(&fit["embedding"]);
+        for solver in [Solver::Exact, Solver::Auto] {
+            let ours = LaplacianEigenmaps::builder(expected.ncols())
+                .n_neighbors(reference.json["n_neighbors"].as_u64().unwrap() as usize)
+                .solver(solver)
+                .build()
+                .unwrap()
+                .fit(reference.features.view(), &())
+                .unwrap();
+            assert_eq!(ours.diagnostics.connected_components, 1);
+            let theirs = fit["eigenvalues"].as_array().unwrap();
+            for (ours, theirs) in ours.diagnostics.eigenvalues.iter().zip(theirs) {
+                let ratio = ours / theirs.as_f64().unwrap();
+                assert!((ratio - 1.0).abs() < 1e-9, "{name}: {ratio}");
+            }
+            // Column by column, up to sign, shift and scale.
+            for (ours, theirs) in ours.embedding.columns().into_iter().zip(expected.columns()) {
+                let theirs = &theirs - theirs.mean().unwrap();
+                let cosine = ours.dot(&theirs) / (ours.dot(&ours) * theirs.dot(&theirs)).sqrt();
+                assert!(1.0 - cosine.abs() < 1e-12, "{name}: {cosine}");
+            }
+        }
+    }
+}
+
+/// Seven of the digits are nobody's neighbour at k = 15. scikit-learn's Hessian LLE and LTSA have a null
+/// vector for each: its sparse solver fails ("Factor is exactly singular"), its dense one returns them.
+#[test]
+fn rows_that_are_nobodys_neighbour_give_no_junk_dimension() {
+    let features = Reference::read("digits").features;
+    for method in [Method::Modified, Method::Hessian, Method::Ltsa] {
+        let fit = Lle::builder(2)
+            .n_neighbors(15)
+            .method(method)
+            .build()
+            .unwrap()
+            .fit(features.view(), &())
+            .unwrap();
+        assert!(
+            fit.diagnostics.eigenvalues[0] > 1e-4,
+            "{method:?}: {:?}",
+            fit.diagnostics.eigenvalues
+        );
+        // A column that tells one row from the others reaches √n = 42 there.
+        let largest = fit.embedding.iter().fold(0.0f64, |a, v| a.max(v.abs()));
+        assert!(largest < 15.0, "{method:?}: {largest}");
+    }
 }
 
 /// scikit-learn's first columns are constant on every closed component; ours tell rows within them apart.

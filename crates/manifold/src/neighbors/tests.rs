@@ -31,7 +31,7 @@ fn random(n: usize, dimensions: usize, seed: u64) -> Array2<f64> {
 }
 
 fn assert_all_agree(features: &Array2<f64>, k: usize) {
-    let rows = DistinctRows::new(features.view()).unwrap();
+    let rows = DistinctRows::new(features.view(), &()).unwrap();
     let points = rows.points();
     let expected = brute_force(points, k, |i, j| i != j);
     for search in [Search::Tree, Search::Blocks] {
@@ -54,7 +54,7 @@ proptest! {
     #[test]
     fn ties_go_to_the_smaller_id(n in 30usize..200, dimensions in 1usize..6, k in 1usize..12, seed: u64) {
         let features = random(n, dimensions, seed).mapv(|v| (v * 3.0).round());
-        let distinct = DistinctRows::new(features.view()).unwrap().points().len();
+        let distinct = DistinctRows::new(features.view(), &()).unwrap().points().len();
         prop_assume!(distinct > k);
         assert_all_agree(&features, k);
     }
@@ -69,7 +69,7 @@ proptest! {
     #[test]
     fn nearest_outside_skips_the_own_group(n in 20usize..150, dimensions in 1usize..20, groups in 2u32..6, seed: u64) {
         let features = random(n, dimensions, seed);
-        let rows = DistinctRows::new(features.view()).unwrap();
+        let rows = DistinctRows::new(features.view(), &()).unwrap();
         let group: Vec<u32> = (0..n as u32).map(|i| i % groups).collect();
         let queries: Vec<u32> = (0..n as u32).collect();
         let expected = brute_force(rows.points(), 1, |i, j| group[i] != group[j]);
@@ -105,7 +105,7 @@ fn a_cancelled_search_stops() {
         }
     }
     let features = random(600, 12, 1);
-    let rows = DistinctRows::new(features.view()).unwrap();
+    let rows = DistinctRows::new(features.view(), &()).unwrap();
     for search in [Search::Tree, Search::Blocks] {
         let stopped = self_join_by(search, rows.points(), 5, &Cancelled);
         assert_eq!(stopped, Err(crate::ManifoldError::Cancelled), "{search:?}");

@@ -43,7 +43,7 @@ pub(crate) fn errors<T: Feature>(
     let budget = Budget::new(control);
     let copies = 2 * rows * dimensions * size_of::<T>() + rows * 8;
     budget.reserve("a sorted copy of the features", copies)?;
-    let distinct = DistinctRows::new(features)?;
+    let distinct = DistinctRows::new(features, control)?;
     budget.release(rows * dimensions * size_of::<T>());
     let points = distinct.points();
     let (graph, weights) = weigh(points, k, reg, &budget, control)?;

@@ -10,9 +10,9 @@ use faer::sparse::linalg::cholesky::{
     factorize_symbolic_cholesky,
 };
 
-use super::{Factor, Request, cholesky, lanczos, order, triangular};
-use crate::control::Meter;
-use crate::matrix::{Deviation, Lower};
+use super::{Factor, Operator, Request, cholesky, lanczos, order, triangular};
+use crate::control::{Meter, stop_if_cancelled};
+use crate::matrix::Lower;
 use crate::panel::Panel;
 use crate::{Control, ManifoldError, Phase, Result};
 
@@ -44,34 +44,46 @@ const FLOPS_PER_SECOND: f64 = 2e10;
 const DISSECTION_SECONDS: f64 = 3e-7;
 
 /// Vectors that span the bottom `n_components` eigenvectors, and the factor's size.
-pub(super) fn bottom(deviation: &Deviation, request: &Request<'_>) -> Result<(Panel, Factor)> {
+pub(super) fn bottom(operator: &dyn Operator, request: &Request<'_>) -> Result<(Panel, Factor)> {
     let (control, budget) = (request.control, request.budget);
-    let n = deviation.len();
+    let n = operator.len();
     control.progress(Phase::Order, 0, 1);
-    let matrix_bytes = deviation.lower_entries_at_most() * 4 * size_of::<usize>();
+    let matrix_bytes = operator.lower_entries_at_most() * 4 * size_of::<usize>();
     budget.reserve("M and its fill-reducing order", matrix_bytes)?;
-    let lower = deviation.lower();
+    let lower = operator.lower(control)?;
+    stop_if_cancelled(control)?;
     let symbolic = analyse(&lower, control)?;
     control.progress(Phase::Order, 1, 1);
     request.clock.lap(Phase::Order);
 
-    let mut basis_columns = lanczos::basis_size(n, request.n_components);
-    basis_columns += basis_columns / 2 + 6 * request.n_components;
+    let mut basis_columns = lanczos::basis_size(n - 1, request.n_components);
+    basis_columns += basis_columns / 2 + 8 * request.n_components;
     let factor_bytes =
         symbolic.size.entries * size_of::<f64>() + basis_columns * n * size_of::<f64>();
     let purpose = format!("the factorisation ({} entries)", symbolic.size.entries);
     budget.reserve(&purpose, factor_bytes)?;
-    let factored = factorize(&symbolic, &lower, control)?;
+    let factored = factorize(&symbolic, &lower, operator.null_vector(), control)?;
     request.clock.lap(Phase::Factorize);
     drop(lower);
+    budget.release(matrix_bytes);
 
-    let invert = |block: &Panel| factored.solve(block);
-    let vectors = lanczos::largest(n, request.n_components, request.seed, control, invert)?;
-    // One more, more accurate inverse iteration damps what rounding left of the upper spectrum.
-    let vectors = factored.solve_refined(deviation, &vectors)?;
     let shift = factored.shift;
+    let invert = |block: &Panel| factored.solve(block);
+    control.progress(Phase::Eigen, 0, 100);
+    // The null vector, then what is found.
+    let mut known = operator.null_vector();
+    while known.columns() <= request.n_components {
+        let wanted = request.n_components + 1 - known.columns();
+        let found = lanczos::largest(&known, wanted, shift, request.seed, control, invert)?;
+        // One more, more accurate inverse iteration damps what rounding left of the upper spectrum.
+        let mut refined = factored.solve_refined(operator, &found)?;
+        refined.orthonormalize(&known, request.seed);
+        known.append(&refined);
+        known.orthonormalize(&Panel::zeros(n, 0), request.seed);
+    }
+    let vectors = known.columns_from(1);
     drop(factored);
-    budget.release(matrix_bytes + factor_bytes);
+    budget.release(factor_bytes);
     Ok((
         vectors,
         Factor {
@@ -138,10 +150,9 @@ fn analyse(lower: &Lower, control: &dyn Control) -> Result<Symbolic> {
     if amd.size.flops / FLOPS_PER_SECOND < dissection_seconds || !countable {
         return Ok(amd);
     }
-    if control.is_cancelled() {
-        return Err(ManifoldError::Cancelled);
-    }
+    stop_if_cancelled(control)?;
     let (forward, inverse) = order::nested_dissection(lower)?;
+    stop_if_cancelled(control)?;
     let dissection = analyse(
         Ordering::NestedDissection,
         SymmetricOrdering::Custom(PermRef::new_checked(&forward, &inverse, n)),
@@ -174,11 +185,13 @@ struct Factored<'a> {
     symbolic: &'a Symbolic,
     values: Vec<f64>,
     shift: f64,
+    null: Panel,
 }
 
 fn factorize<'a>(
     symbolic: &'a Symbolic,
     lower: &Lower,
+    null: Panel,
     control: &dyn Control,
 ) -> Result<Factored<'a>> {
     let n = lower.len();
@@ -194,6 +207,7 @@ fn factorize<'a>(
                 symbolic,
                 values,
                 shift,
+                null,
             });
         }
         tracing::debug!(shift, "not positive definite, raising the shift");
@@ -208,7 +222,7 @@ fn factorize<'a>(
 }
 
 impl Factored<'_> {
-    /// (M + shift·I)⁻¹ `block` within the vectors of mean zero.
+    /// (M + shift·I)⁻¹ `block` within the vectors orthogonal to the null vector.
     fn solve(&self, block: &Panel) -> Result<Panel> {
         let mut solution = block.clone();
         self.solve_in_place(&mut solution);
@@ -221,14 +235,14 @@ impl Factored<'_> {
         Ok(solution)
     }
 
-    /// The same, corrected once by the residual that I − W itself gives: the factor only knows M's
+    /// The same, corrected once by the residual that A itself gives: the factor only knows M's
     /// rounded entries.
-    fn solve_refined(&self, deviation: &Deviation, block: &Panel) -> Result<Panel> {
+    fn solve_refined(&self, operator: &dyn Operator, block: &Panel) -> Result<Panel> {
         let mut solution = self.solve(block)?;
-        let mut images = Panel::zeros(block.rows(), block.columns());
+        let mut images = Panel::zeros(operator.rows(), block.columns());
         let mut correction = Panel::zeros(block.rows(), block.columns());
-        deviation.apply(&solution, &mut images);
-        deviation.apply_transposed(&images, &mut correction);
+        operator.apply(&solution, &mut images);
+        operator.apply_transposed(&images, &mut correction);
         correction.set_residual(block, &solution, self.shift);
         solution.add(&self.solve(&correction)?);
         Ok(solution)
@@ -238,6 +252,6 @@ impl Factored<'_> {
         let (supernodal, place) = self.symbolic.parts();
         let factor = SupernodalLltRef::new(supernodal, &self.values);
         triangular::solve_in_place(factor, place.forward, block);
-        block.remove_means();
+        block.remove(&self.null);
     }
 }

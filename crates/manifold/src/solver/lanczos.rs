@@ -4,9 +4,11 @@
 //! Blocks find eigenvalues of multiplicity up to their width, and let the operator work on many vectors
 //! at once.
 
-use faer::Mat;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatRef, Par};
 
 use super::triangular::WIDTH;
+use crate::control::stop_if_cancelled;
 use crate::panel::{Panel, symmetric_eigen};
 use crate::{Control, ManifoldError, Phase, Result};
 
@@ -14,61 +16,86 @@ use crate::{Control, ManifoldError, Phase, Result};
 const TOLERANCE: f64 = 1e-10;
 /// Residuals that are still an answer where rounding keeps the iteration from [`TOLERANCE`].
 const ACCEPTABLE: f64 = 1e-6;
+/// Eigenvalues below this much of the largest drown in its rounding error. They are left to another call, in
+/// which the eigenvectors of the larger ones are known.
+const REACH: f64 = 1e-6;
 const MAX_STEPS: usize = 400;
+/// Residuals times the shift's share of the eigenvalue's inverse that are rounding of M: within a null space
+/// of more dimensions than are wanted, nothing tells one vector from another.
+const NEGLIGIBLE: f64 = 1e-3;
+/// Blocks without progress after which negligible residuals end the iteration.
+const PATIENCE: usize = 40;
 
-/// `wanted` eigenvectors (columns, largest eigenvalue first) of the operator, restricted to what is
-/// orthogonal to the constant vector. `apply` maps a block to a new one and keeps means at zero.
+/// Up to `wanted` eigenvectors, at least one (columns, largest eigenvalue first), of the operator restricted
+/// to what is orthogonal to the orthonormal `known` ones. `apply` maps a block to a new one; it is the inverse of a matrix to which `shift` was added.
 pub(super) fn largest(
-    n: usize,
+    known: &Panel,
     wanted: usize,
+    shift: f64,
     seed: u64,
     control: &dyn Control,
     mut apply: impl FnMut(&Panel) -> Result<Panel>,
 ) -> Result<Panel> {
-    let space = n - 1;
+    let (n, p) = (known.rows(), known.columns());
+    let space = n - p;
     let width = WIDTH.min(space);
-    let capacity = basis_size(n, wanted);
+    let capacity = basis_size(space, wanted);
     let mut next = Panel::random(n, width, seed);
-    next.remove_means();
-    next.orthonormalize(None, seed);
-    let mut basis = Panel::zeros(n, 0);
+    remove_components(&mut next, known);
+    next.orthonormalize(known, seed);
+    // The first p columns are the known ones, of which the projected operator knows nothing.
+    let mut basis = known.clone();
     let mut projected = Mat::<f64>::zeros(0, 0);
-    let mut best = f64::INFINITY;
+    let (mut best, mut best_step) = (f64::INFINITY, 0);
     for step in 0..MAX_STEPS {
-        if control.is_cancelled() {
-            return Err(ManifoldError::Cancelled);
-        }
+        stop_if_cancelled(control)?;
         let mut image = apply(&next)?;
         basis.append(&next);
         let coefficients = remove_components(&mut image, &basis);
-        projected = bordered(&projected, &coefficients);
+        projected = bordered(
+            &projected,
+            coefficients.as_ref().subrows(p, basis.columns() - p),
+        );
         let (values, vectors) = symmetric_eigen(&projected)?;
-        let size = basis.columns();
+        let size = basis.columns() - p;
         let step_seed = seed.wrapping_add(step as u64 + 1);
+        let beyond = values.partition_point(|&value| value < REACH * values[size - 1]);
+        let within = wanted.min(size - beyond);
         if size == space {
             // The basis spans everything, so its Ritz vectors are the eigenvectors.
-            return Ok(basis.times(&last_columns(&vectors, wanted)));
+            return Ok(basis.times(&last_columns(&vectors, within, p)));
         }
         if size + width > space {
             next = Panel::zeros(n, space - size);
-            next.orthonormalize(Some(&basis), step_seed);
+            next.orthonormalize(&basis, step_seed);
             continue;
         }
-        let coupling = image.orthonormalize(Some(&basis), step_seed);
+        let coupling = image.orthonormalize(&basis, step_seed);
+        // What cancelled within the block has lost its orthogonality to the basis. An operator that maps a
+        // null vector of M to 10¹² times its length would bring that back as a new direction.
+        let overlap = basis.transposed_times(&image);
+        image.add_product(&basis, &overlap, -1.0);
+        let coupling = product(&image.orthonormalize(&basis, step_seed), &coupling);
         if size >= wanted {
-            let residual = residual(&values, &vectors, &coupling, wanted);
-            best = best.min(residual);
-            let stalled = step + 1 == MAX_STEPS && residual <= ACCEPTABLE;
+            let residual = residual(&values, &vectors, &coupling, within);
+            if residual < best / 2.0 {
+                (best, best_step) = (residual, step);
+            }
+            let negligible = NEGLIGIBLE * shift * values[size - within];
+            let stalled = step >= best_step + PATIENCE && residual <= negligible;
+            let last = step + 1 == MAX_STEPS && residual <= ACCEPTABLE.max(negligible);
             tracing::debug!(step, size, residual, "lanczos");
             report(control, residual);
-            if residual <= TOLERANCE || stalled {
+            if residual <= TOLERANCE || stalled || last {
                 control.progress(Phase::Eigen, 100, 100);
-                return Ok(basis.times(&last_columns(&vectors, wanted)));
+                return Ok(basis.times(&last_columns(&vectors, within, p)));
             }
         }
         if size + width > capacity && capacity < space {
             let kept = (wanted + width).min(capacity - 2 * width);
-            basis = basis.times(&last_columns(&vectors, kept));
+            let ritz = basis.times(&last_columns(&vectors, kept, p));
+            basis = known.clone();
+            basis.append(&ritz);
             projected = Mat::from_fn(
                 kept,
                 kept,
@@ -85,9 +112,9 @@ pub(super) fn largest(
     })
 }
 
-/// Columns that [`largest`] keeps.
-pub(super) fn basis_size(n: usize, wanted: usize) -> usize {
-    (2 * wanted + 6 * WIDTH).min(n - 1).max(wanted)
+/// Columns that [`largest`] keeps, the known ones not counted.
+pub(super) fn basis_size(space: usize, wanted: usize) -> usize {
+    (2 * wanted + 6 * WIDTH).min(space).max(wanted)
 }
 
 /// Subtracts what lies in `basis`, twice, and returns basisᵀ · image.
@@ -101,7 +128,7 @@ fn remove_components(image: &mut Panel, basis: &Panel) -> Mat<f64> {
 }
 
 /// The projected operator with the last columns (and, by symmetry, rows) added.
-fn bordered(projected: &Mat<f64>, coefficients: &Mat<f64>) -> Mat<f64> {
+fn bordered(projected: &Mat<f64>, coefficients: MatRef<'_, f64>) -> Mat<f64> {
     let (old, new) = (projected.nrows(), coefficients.nrows());
     Mat::from_fn(new, new, |i, j| {
         let (i, j) = (i.max(j), i.min(j));
@@ -113,10 +140,19 @@ fn bordered(projected: &Mat<f64>, coefficients: &Mat<f64>) -> Mat<f64> {
     })
 }
 
-/// The eigenvectors of the `count` largest values, largest first.
-fn last_columns(vectors: &Mat<f64>, count: usize) -> Mat<f64> {
+/// a · b, by one thread.
+fn product(a: &Mat<f64>, b: &Mat<f64>) -> Mat<f64> {
+    let mut out = Mat::zeros(a.nrows(), b.ncols());
+    matmul(out.as_mut(), Accum::Replace, a, b, 1.0, Par::Seq);
+    out
+}
+
+/// The eigenvectors of the `count` largest values, largest first, below `p` rows of zeros.
+fn last_columns(vectors: &Mat<f64>, count: usize, p: usize) -> Mat<f64> {
     let size = vectors.ncols();
-    Mat::from_fn(vectors.nrows(), count, |i, j| vectors[(i, size - 1 - j)])
+    Mat::from_fn(p + size, count, |i, j| {
+        i.checked_sub(p).map_or(0.0, |i| vectors[(i, size - 1 - j)])
+    })
 }
 
 /// The largest relative residual of the wanted Ritz pairs: ‖R · (last block of the vector)‖ / value.

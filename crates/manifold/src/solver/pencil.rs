@@ -44,36 +44,40 @@ pub(crate) fn bottom_of_pencil(
     let ones = Mat::from_fn(n, 1, |_, _| 1.0);
     let along = symmetric_times(b, &ones);
     let lift = scale / (0..n).map(|i| along[(i, 0)]).sum::<f64>();
-    let shifted = SHIFTS
+    let (shift, shifted) = SHIFTS
         .iter()
         .find_map(|shift| {
-            factor(Mat::from_fn(n, n, |i, j| {
-                a[(i, j)] + shift * scale * b[(i, j)] + lift * along[(i, 0)] * along[(j, 0)]
-            }))
+            let shift = shift * scale;
+            let lifted = Mat::from_fn(n, n, |i, j| {
+                a[(i, j)] + shift * b[(i, j)] + lift * along[(i, 0)] * along[(j, 0)]
+            });
+            Some((shift, factor(lifted)?))
         })
         .ok_or_else(|| singular("the reduced matrix of the landmarks"))?;
 
-    // In x = Lᵀ v the constant vector becomes `constant`; a reflection turns that into the direction
-    // (1, …, 1) that the iteration leaves out.
+    // In x = Lᵀ v the constant vector is this one, known and left out.
     let constant = times_transposed(root.as_ref(), ones.as_ref());
-    let mirror = Mirror::between(&constant);
+    let mut known = Panel::zeros(n, 1);
+    known.as_mat_mut().copy_from(&constant);
+    known.orthonormalize(&Panel::zeros(n, 0), seed);
     let invert = |block: &Panel| {
-        let mut x = block.clone();
-        mirror.reflect(&mut x);
-        let mut y = Mat::zeros(n, x.columns());
+        let mut y = Mat::zeros(n, block.columns());
         let lower = root.as_ref();
-        lower_times(lower, x.as_mat(), &mut y);
+        lower_times(lower, block.as_mat(), &mut y);
         solve_lower_triangular_in_place(shifted.as_ref(), y.as_mut(), Par::Seq);
         solve_upper_triangular_in_place(shifted.transpose(), y.as_mut(), Par::Seq);
         let y = times_transposed(lower, y.as_ref());
+        let mut x = Panel::zeros(n, block.columns());
         x.as_mat_mut().copy_from(&y);
-        mirror.reflect(&mut x);
-        x.remove_means();
         Ok(x)
     };
-    let mut x = lanczos::largest(n, wanted, seed, control, invert)?;
-    mirror.reflect(&mut x);
-    x.orthonormalize(None, seed);
+    while known.columns() <= wanted {
+        let missing = wanted + 1 - known.columns();
+        let found = lanczos::largest(&known, missing, shift, seed, control, invert)?;
+        known.append(&found);
+        known.orthonormalize(&Panel::zeros(n, 0), seed);
+    }
+    let x = known.columns_from(1);
 
     // Rayleigh and Ritz within the span: rounding in the shifted solves does not reach the values.
     let apply = |x: MatRef<'_, f64>| {
@@ -181,38 +185,6 @@ fn symmetric_times(a: &Mat<f64>, x: &Mat<f64>) -> Mat<f64> {
     let mut out = Mat::zeros(n, x.ncols());
     lower_times(whole.as_ref(), x.as_ref(), &mut out);
     out
-}
-
-/// The reflection I − 2uuᵀ that exchanges a direction and (1, …, 1).
-struct Mirror(Option<Vec<f64>>);
-
-impl Mirror {
-    fn between(direction: &Mat<f64>) -> Self {
-        let n = direction.nrows();
-        let length = |v: &[f64]| v.iter().map(|v| v * v).sum::<f64>().sqrt();
-        let mut u: Vec<f64> = (0..n).map(|i| direction[(i, 0)]).collect();
-        let own = length(&u);
-        let even = 1.0 / (n as f64).sqrt();
-        u.iter_mut().for_each(|v| *v = *v / own - even);
-        let difference = length(&u);
-        if difference < 1e-14 {
-            return Self(None);
-        }
-        u.iter_mut().for_each(|v| *v /= difference);
-        Self(Some(u))
-    }
-
-    fn reflect(&self, block: &mut Panel) {
-        let Some(u) = &self.0 else { return };
-        for j in 0..block.columns() {
-            let column = block.column_mut(j);
-            let overlap = crate::points::dot(u, column);
-            column
-                .iter_mut()
-                .zip(u)
-                .for_each(|(v, u)| *v -= 2.0 * overlap * u);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ proptest! {
         n in 30usize..80, dimensions in 1usize..40, k in 1usize..20, reg in 1e-4f64..1.0, seed: u64,
     ) {
         let features = random(n, dimensions, seed);
-        let rows = DistinctRows::new(features.view()).unwrap();
+        let rows = DistinctRows::new(features.view(), &()).unwrap();
         let graph = neighbors::self_join(rows.points(), k, &()).unwrap();
         let weights = barycenter_weights(rows.points(), &graph, reg, &()).unwrap();
         for (point, weights) in weights.chunks(k).enumerate() {
@@ -52,7 +52,7 @@ proptest! {
         let p = 2;
         let (basis, place) = (random(p, dimensions, seed), random(60, p, !seed));
         let features = place.dot(&basis) + random(1, dimensions, seed ^ 1);
-        let rows = DistinctRows::new(features.view()).unwrap();
+        let rows = DistinctRows::new(features.view(), &()).unwrap();
         let graph = neighbors::self_join(rows.points(), p + 1, &()).unwrap();
         let reg = 1e-13;
         let weights = barycenter_weights(rows.points(), &graph, reg, &()).unwrap();
@@ -74,7 +74,7 @@ proptest! {
 #[test]
 fn without_regularisation_more_neighbours_than_dimensions_are_an_error() {
     let features = random(40, 2, 5);
-    let rows = DistinctRows::new(features.view()).unwrap();
+    let rows = DistinctRows::new(features.view(), &()).unwrap();
     let graph = neighbors::self_join(rows.points(), 8, &()).unwrap();
     let error = barycenter_weights(rows.points(), &graph, 0.0, &()).unwrap_err();
     assert!(
