@@ -17,10 +17,12 @@ struct Arguments {
     input: PathBuf,
     #[arg(long, default_value_t = 2)]
     n_components: usize,
-    #[arg(long, default_value_t = 12)]
-    n_neighbors: usize,
-    #[arg(long, default_value_t = 1e-3)]
-    reg: f64,
+    /// A number or auto
+    #[arg(long, default_value = "12")]
+    n_neighbors: String,
+    /// A number or auto
+    #[arg(long, default_value = "0.001")]
+    reg: String,
     /// auto, dense, exact or landmarks
     #[arg(long, default_value = "auto")]
     solver: String,
@@ -41,10 +43,16 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     use_threads(arguments.threads)?;
     let mut lle = Lle::builder(arguments.n_components)
-        .n_neighbors(arguments.n_neighbors)
-        .reg(arguments.reg)
         .seed(arguments.seed)
         .solver(Solver::parse(&arguments.solver)?);
+    lle = match arguments.n_neighbors.as_str() {
+        "auto" => lle.auto_n_neighbors(),
+        number => lle.n_neighbors(number.parse()?),
+    };
+    lle = match arguments.reg.as_str() {
+        "auto" => lle.auto_reg(),
+        number => lle.reg(number.parse()?),
+    };
     if let Some(landmarks) = arguments.n_landmarks {
         lle = lle.n_landmarks(landmarks);
     }
@@ -79,6 +87,9 @@ fn main() -> Result<()> {
                 "bridged_edges": found.bridged_edges,
                 "solver": found.solver.name(),
                 "landmarks": found.landmarks,
+                "n_neighbors": found.parameters.n_neighbors(),
+                "reg": found.parameters.reg(),
+                "landmark_neighbors": found.parameters.landmark_neighbors(found.landmarks),
                 "ordering": found.factor.map(|factor| factor.ordering.name()),
                 "factor_entries": found.factor.map(|factor| factor.entries),
                 "factor_flops": found.factor.map(|factor| factor.flops),

@@ -19,15 +19,19 @@ pub(crate) fn parse_parameters(
     function: &str,
 ) -> Result<Lle> {
     let plan_error = |error: ManifoldError| plan_datafusion_err!("{function}: {error}");
-    let Some(n_components) = count(function, "n_components", n_components)? else {
-        return plan_err!(
-            "n_components of {function} has no default, got NULL: say how many dimensions the \
-             embedding is to have"
-        );
+    let mut builder = match count(function, "n_components", n_components)? {
+        Some(Count::Number(n_components)) => Lle::builder(n_components),
+        Some(Count::Auto) => Lle::builder(1).auto_n_components(),
+        None => {
+            return plan_err!(
+                "n_components of {function} has no default, got NULL: say how many dimensions the \
+                 embedding is to have, or 'auto'"
+            );
+        }
     };
-    let mut builder = Lle::builder(n_components);
+    builder = builder.auto_n_neighbors().auto_reg();
     let n_neighbors = count(function, "n_neighbors", n_neighbors)?;
-    if let Some(n_neighbors) = n_neighbors {
+    if let Some(Count::Number(n_neighbors)) = n_neighbors {
         builder = builder.n_neighbors(n_neighbors);
     }
     if let Some(options) = text(function, options)? {
@@ -86,11 +90,15 @@ pub(crate) fn options_text<'a>(options: impl Iterator<Item = (&'a str, ScalarVal
 /// What the number of dimensions alone rules out; known while planning for fixed-size lists.
 pub(crate) fn check_dimensions(lle: &Lle, features: &DataType, column: &str) -> Result<()> {
     match features {
-        DataType::FixedSizeList(_, length) if lle.n_components() > *length as usize => plan_err!(
-            "n_components of lle_embed must be at most the number of features, got {} where column \
+        DataType::FixedSizeList(_, length)
+            if lle.n_components() > *length as usize && !lle.has_auto_components() =>
+        {
+            plan_err!(
+                "n_components of lle_embed must be at most the number of features, got {} where column \
              {column} has {length} dimensions: lower n_components",
-            lle.n_components()
-        ),
+                lle.n_components()
+            )
+        }
         _ => Ok(()),
     }
 }
@@ -104,19 +112,32 @@ pub(crate) fn describe(lle: &Lle) -> String {
     if lle.sample_size() != DEFAULT_SAMPLE_SIZE {
         more += &format!(", sample_size={}", lle.sample_size());
     }
+    let or_auto = |auto, value: String| if auto { AUTO.to_owned() } else { value };
     format!(
         "n_components={}, n_neighbors={}, reg={}, method={}, solver={}{more}",
-        lle.n_components(),
-        lle.n_neighbors(),
-        lle.reg(),
+        or_auto(lle.has_auto_components(), lle.n_components().to_string()),
+        or_auto(lle.has_auto_neighbors(), lle.n_neighbors().to_string()),
+        or_auto(lle.has_auto_reg(), lle.reg().to_string()),
         lle.method().name(),
         lle.solver().name()
     )
 }
 
-fn count(function: &str, parameter: &'static str, value: &ScalarValue) -> Result<Option<usize>> {
+/// What the data is to decide.
+const AUTO: &str = "auto";
+
+enum Count {
+    Auto,
+    Number(usize),
+}
+
+fn count(function: &str, parameter: &'static str, value: &ScalarValue) -> Result<Option<Count>> {
     if value.is_null() {
         return Ok(None);
+    }
+    let text = value.try_as_str().flatten();
+    if text.is_some_and(|text| text.eq_ignore_ascii_case(AUTO)) {
+        return Ok(Some(Count::Auto));
     }
     let invalid = || {
         let hint = match value.try_as_str().flatten() {
@@ -127,7 +148,7 @@ fn count(function: &str, parameter: &'static str, value: &ScalarValue) -> Result
             _ => String::new(),
         };
         plan_datafusion_err!(
-            "{parameter} of {function} must be a whole number from 1 to {LARGEST_COUNT}, got {}{hint}",
+            "{parameter} of {function} must be 'auto' or a whole number from 1 to {LARGEST_COUNT}, got {}{hint}",
             shown(value)
         )
     };
@@ -140,7 +161,7 @@ fn count(function: &str, parameter: &'static str, value: &ScalarValue) -> Result
         ScalarValue::Float64(Some(number))
             if number.fract() == 0.0 && (1.0..=f64::from(LARGEST_COUNT)).contains(&number) =>
         {
-            Ok(Some(number as usize))
+            Ok(Some(Count::Number(number as usize)))
         }
         _ => Err(invalid()),
     }
@@ -189,7 +210,7 @@ mod tests {
         let lle = parse(2_i8, "").unwrap();
         assert_eq!(
             describe(&lle),
-            "n_components=2, n_neighbors=12, reg=0.001, method=standard, solver=auto"
+            "n_components=2, n_neighbors=auto, reg=auto, method=standard, solver=auto"
         );
         let lle = parse(
             3_u64,
@@ -220,7 +241,7 @@ mod tests {
             f64::NAN.into(),
         ] {
             let expected = format!(
-                "n_components of lle_embed must be a whole number from 1 to 2147483647, got {bad}"
+                "n_components of lle_embed must be 'auto' or a whole number from 1 to 2147483647, got {bad}"
             );
             let text = message(parse_parameters(
                 &bad,
@@ -235,7 +256,8 @@ mod tests {
             message(parse(ScalarValue::Null, ""))
                 .contains("n_components of lle_embed has no default")
         );
-        assert!(message(parse("auto", "")).contains("must be a whole number"));
+        assert!(message(parse("much", "")).contains("must be 'auto' or a whole number"));
+        assert!(parse("auto", "").unwrap().has_auto_components());
     }
 
     #[test]
@@ -245,14 +267,18 @@ mod tests {
                 .contains("reg must be a finite number of at least 0, got -1")
         );
         assert!(
-            message(parse(2_i32, "reg=much")).contains("reg of lle_embed must be a finite number")
+            message(parse(2_i32, "reg=much"))
+                .contains("reg of lle_embed must be 'auto' or a finite")
         );
         assert!(message(parse(2_i32, "n_neighbors=0")).contains("n_neighbors must be at least 1"));
         assert!(
             message(parse(2_i32, "solver=magic"))
                 .contains("solver must be one of auto, dense, exact, landmarks, got 'magic'")
         );
-        assert!(message(parse(2_i32, "method=umap")).contains("method must be one of standard"));
+        assert!(
+            message(parse(2_i32, "method=umap"))
+                .contains("method must be one of standard, modified, hessian, ltsa")
+        );
         let both = parse_parameters(
             &2_i32.into(),
             &5_i32.into(),

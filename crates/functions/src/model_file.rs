@@ -73,8 +73,8 @@ pub(crate) fn encode(model: &LleModel, lle: &Lle) -> Result<(PutPayload, String)
     let found = &model.diagnostics;
     let description = ModelDescription {
         written_by: format!("lakefold {}", env!("CARGO_PKG_VERSION")),
-        n_neighbors: lle.n_neighbors(),
-        reg: lle.reg(),
+        n_neighbors: found.parameters.n_neighbors(),
+        reg: found.parameters.reg(),
         method: lle.method().name().to_owned(),
         solver: found.solver.name().to_owned(),
         seed: lle.seed(),

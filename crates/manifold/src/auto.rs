@@ -39,18 +39,22 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// The mean of trustworthiness and continuity: an embedding must neither invent neighbours nor lose
-    /// them. `None` if the candidate was refused.
+    /// The trustworthiness: an embedding should not invent neighbours. (On the Debian vectors the accuracy
+    /// of labels follows it; continuity, which prefers many small pieces whole, does not.) `None` if the
+    /// candidate was refused.
     pub fn score(&self) -> Option<f64> {
         let quality = self.outcome.as_ref().ok()?;
-        Some(f64::midpoint(quality.trustworthiness, quality.continuity))
+        Some(quality.trustworthiness)
     }
 }
+
+/// Scores this close are equal: the candidate that stands first, the more usual one, is taken.
+const CLOSE: f64 = 0.002;
 
 /// What [`choose_parameters`] found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
-    /// Place of the best candidate in `trials`; of equals the first.
+    /// Place of the best candidate in `trials`; of those within 0.002 of the best score the first.
     pub best: usize,
     /// Every candidate, in the order given.
     pub trials: Vec<Trial>,
@@ -120,11 +124,12 @@ pub fn choose_parameters<T: Feature>(
         tracing::debug!(score = ?trial.score(), ?trial.lle, "candidate");
         trials.push(trial);
     }
-    let best = (trials.iter().enumerate())
-        .filter_map(|(place, trial)| Some((place, trial.score()?)))
-        .reduce(|best, next| if next.1 > best.1 { next } else { best });
+    let highest = trials.iter().filter_map(Trial::score).reduce(f64::max);
+    let best = trials
+        .iter()
+        .position(|trial| trial.score() >= highest.map(|score| score - CLOSE) && highest.is_some());
     match (best, trials[0].outcome.clone()) {
-        (Some((best, _)), _) => Ok(Choice {
+        (Some(best), _) => Ok(Choice {
             best,
             trials,
             sampled_rows: rows.len(),

@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
+    /// Trying parameters on a sample.
+    Choice,
     /// Checking values, sorting rows and merging duplicates.
     Deduplicate,
     /// Exact nearest neighbours.
@@ -24,7 +26,8 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in order.
-    pub const ALL: [Phase; 8] = [
+    pub const ALL: [Phase; 9] = [
+        Phase::Choice,
         Phase::Deduplicate,
         Phase::Neighbors,
         Phase::Components,
@@ -38,6 +41,7 @@ impl Phase {
     /// A short name for people and for logs.
     pub fn name(self) -> &'static str {
         match self {
+            Phase::Choice => "parameters",
             Phase::Deduplicate => "duplicates",
             Phase::Neighbors => "neighbours",
             Phase::Components => "components",

@@ -10,6 +10,7 @@ use crate::panel::Panel;
 use crate::points::sealed::Sealed;
 use crate::points::{DistinctRows, Feature};
 use crate::projection::Projection;
+use crate::resolve::{EXACT_ROWS, Evidence};
 use crate::solver::{self, Operator, Request};
 use crate::{
     Control, Factor, LaplacianEigenmaps, LaplacianFit, Lle, ManifoldError, Model, Phase, Result,
@@ -34,6 +35,10 @@ pub struct Diagnostics {
     pub distinct_rows: usize,
     /// Columns of the input.
     pub dimensions: usize,
+    /// The parameters, with what 'auto' stood for.
+    pub parameters: Lle,
+    /// Why 'auto' stood for that.
+    pub evidence: Evidence,
     /// Closed strongly connected components of the neighbour graph before bridging.
     pub closed_components: usize,
     /// Rounds of bridging until one was left.
@@ -103,6 +108,15 @@ impl Lle {
         with_model: bool,
         control: &dyn Control,
     ) -> Result<(Fit, Option<Model<T>>)> {
+        if self.is_auto() && features.nrows() > 0 {
+            let start = std::time::Instant::now();
+            let (chosen, evidence) = self.resolve(features, control)?;
+            let seconds = start.elapsed().as_secs_f64();
+            let (mut fit, model) = chosen.fit_distinct(features, with_model, control)?;
+            fit.diagnostics.seconds.insert(0, (Phase::Choice, seconds));
+            fit.diagnostics.evidence = evidence;
+            return Ok((fit, model));
+        }
         let (rows, dimensions) = features.dim();
         let budget = Budget::new(control);
         let clock = Clock::new();
@@ -169,6 +183,8 @@ impl Lle {
                 rows,
                 distinct_rows: n,
                 dimensions,
+                parameters: self.clone(),
+                evidence: Evidence::default(),
                 closed_components: bridges.closed_components,
                 bridge_rounds: bridges.rounds,
                 bridged_edges: bridges.edges,
@@ -252,9 +268,6 @@ impl Lle {
         }
     }
 }
-
-/// Up to this many distinct rows [`Solver::Auto`] solves exactly.
-const EXACT_ROWS: usize = 10_000;
 
 /// What every phase of one fit shares.
 struct Call<'a> {

@@ -21,6 +21,7 @@ mod pca;
 mod points;
 mod projection;
 mod quality;
+mod resolve;
 mod row_sample;
 mod sample;
 mod simd;
@@ -49,6 +50,7 @@ pub use quality::{
     LabelAccuracy, LabelOptions, Quality, QualityOptions, Split, embedding_quality, label_accuracy,
     reconstruction_error,
 };
+pub use resolve::Evidence;
 pub use row_sample::Sample;
 pub use sample::{row_hash, smallest_hashes};
 pub use solver::{Factor, Ordering};

@@ -108,7 +108,7 @@ impl Method {
     }
 
     /// The fewest neighbours for `n_components`, and the rule in words.
-    fn least_neighbors(self, n_components: usize) -> (usize, &'static str) {
+    pub(crate) fn least_neighbors(self, n_components: usize) -> (usize, &'static str) {
         let d = n_components;
         match self {
             Method::Standard => (1, "at least 1"),
@@ -142,6 +142,15 @@ pub struct LleBuilder {
     n_landmarks: Option<usize>,
     landmark_neighbors: Option<usize>,
     sample_size: usize,
+    auto: Auto,
+}
+
+/// Which parameters are chosen by what they do to the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Auto {
+    n_components: bool,
+    n_neighbors: bool,
+    reg: bool,
 }
 
 impl LleBuilder {
@@ -149,6 +158,15 @@ impl LleBuilder {
     #[must_use]
     pub fn n_neighbors(mut self, n_neighbors: usize) -> Self {
         self.n_neighbors = n_neighbors;
+        self.auto.n_neighbors = false;
+        self
+    }
+
+    /// Neighbours a row as a sample of the data wants them: those that keep neighbourhoods best
+    /// (trustworthiness).
+    #[must_use]
+    pub fn auto_n_neighbors(mut self) -> Self {
+        self.auto.n_neighbors = true;
         self
     }
 
@@ -156,6 +174,22 @@ impl LleBuilder {
     #[must_use]
     pub fn reg(mut self, reg: f64) -> Self {
         self.reg = reg;
+        self.auto.reg = false;
+        self
+    }
+
+    /// Regularisation as a sample of the data wants it, see [`LleBuilder::auto_n_neighbors`].
+    #[must_use]
+    pub fn auto_reg(mut self) -> Self {
+        self.auto.reg = true;
+        self
+    }
+
+    /// As many components as the data has dimensions of its own
+    /// ([`crate::IntrinsicDimension::n_components`]).
+    #[must_use]
+    pub fn auto_n_components(mut self) -> Self {
+        self.auto.n_components = true;
         self
     }
 
@@ -240,7 +274,8 @@ impl LleBuilder {
             }
         }
         let (least, rule) = self.method.least_neighbors(self.n_components);
-        if self.n_neighbors < least {
+        let known = !self.auto.n_neighbors && !self.auto.n_components;
+        if known && self.n_neighbors < least {
             return Err(ManifoldError::InvalidParameter {
                 name: "n_neighbors",
                 value: self.n_neighbors.to_string(),
@@ -275,7 +310,49 @@ impl Lle {
             n_landmarks: None,
             landmark_neighbors: None,
             sample_size: DEFAULT_SAMPLE_SIZE,
+            auto: Auto::default(),
         }
+    }
+
+    /// Whether any parameter is left to the data.
+    pub fn is_auto(&self) -> bool {
+        self.0.auto != Auto::default()
+    }
+
+    /// Whether [`Lle::n_components`] is left to the data.
+    pub fn has_auto_components(&self) -> bool {
+        self.0.auto.n_components
+    }
+
+    /// Whether [`Lle::n_neighbors`] is left to the data.
+    pub fn has_auto_neighbors(&self) -> bool {
+        self.0.auto.n_neighbors
+    }
+
+    /// Whether [`Lle::reg`] is left to the data.
+    pub fn has_auto_reg(&self) -> bool {
+        self.0.auto.reg
+    }
+
+    pub(crate) fn to_builder(&self) -> LleBuilder {
+        self.0.clone()
+    }
+
+    pub(crate) fn with_n_components(&self, n_components: usize) -> Result<Lle> {
+        let mut builder = self.to_builder();
+        builder.n_components = n_components;
+        builder.auto.n_components = false;
+        builder.build()
+    }
+
+    /// As asked for, if it was.
+    pub(crate) fn asked_landmarks(&self) -> Option<usize> {
+        self.0.n_landmarks
+    }
+
+    /// As asked for, if it was.
+    pub(crate) fn asked_landmark_neighbors(&self) -> Option<usize> {
+        self.0.landmark_neighbors
     }
 
     /// Dimensions of the embedding (d).

@@ -67,7 +67,12 @@ pub(crate) fn plan(call: &Call) -> Result<LogicalPlan> {
     }
     let [n_components, n_neighbors, options] = arguments(call, NAME)?;
     let lle = parse_parameters(&n_components, &n_neighbors, &options, NAME)?;
-    let function = WindowUDF::from(LleEmbed::of_fixed_size(lle.n_components())?);
+    let function = if lle.has_auto_components() {
+        LleEmbed::try_new()?
+    } else {
+        LleEmbed::of_fixed_size(lle.n_components())?
+    };
+    let function = WindowUDF::from(function);
     let window = Expr::from(WindowFunction::new(
         WindowFunctionDefinition::WindowUDF(Arc::new(function)),
         vec![

@@ -149,7 +149,6 @@ impl Reduction for LleFit {
         let (model, payload, id) = blocking(move || {
             let measure = QualityOptions {
                 sample: MEASURED_ROWS,
-                n_neighbors: lle.n_neighbors(),
                 seed: lle.seed(),
                 ..QualityOptions::default()
             };
@@ -245,9 +244,9 @@ fn diagnostics(
             int(rows),
             int(found.distinct_rows),
             int(found.dimensions),
-            int(lle.n_components()),
-            int(lle.n_neighbors()),
-            float(Some(lle.reg())),
+            int(model.typed.n_components()),
+            int(found.parameters.n_neighbors()),
+            float(Some(found.parameters.reg())),
             text(lle.method().name()),
             text(found.solver.name()),
             int(model.typed.embedding().nrows()),
