@@ -59,25 +59,24 @@ impl Group {
     /// When neither memory nor disk takes them, or when their features are not usable.
     pub(crate) fn push(&mut self, side: usize, batch: RecordBatch) -> Result<()> {
         self.rows += batch.num_rows();
-        if self.samples.is_none() {
-            if self.rows > self.most_held() {
-                self.start_sampling()?;
-            } else if let Err(refusal) = self.held.reserve(INPUT, batch_bytes(&batch)) {
-                let refused = || resources_exhausted("lle_embed", &refusal);
-                if self.most_held() == usize::MAX {
-                    return Err(refused());
-                }
-                // If there is no room for a sample either, it is the rows that the user must hear of.
-                self.start_sampling().map_err(|error| match error {
-                    DataFusionError::ResourcesExhausted(_) => refused(),
-                    other => other,
-                })?;
-            } else {
-                self.stores[side].hold(batch);
-                return Ok(());
+        if self.samples.is_some() {
+            self.sample(&batch)?;
+        } else if self.rows > self.most_held() {
+            self.start_sampling(&batch)?;
+        } else if let Err(refusal) = self.held.reserve(INPUT, batch_bytes(&batch)) {
+            let refused = || resources_exhausted("lle_embed", &refusal);
+            if self.most_held() == usize::MAX {
+                return Err(refused());
             }
+            // If there is no room for a sample either, it is the rows that the user must hear of.
+            self.start_sampling(&batch).map_err(|error| match error {
+                DataFusionError::ResourcesExhausted(_) => refused(),
+                other => other,
+            })?;
+        } else {
+            self.stores[side].hold(batch);
+            return Ok(());
         }
-        self.sample(&batch)?;
         self.stores[side].spill(&batch)
     }
 
@@ -87,8 +86,8 @@ impl Group {
         limits.max().unwrap_or(usize::MAX)
     }
 
-    /// Begins with the rows that are in memory.
-    fn start_sampling(&mut self) -> Result<()> {
+    /// Begins with the rows that are in memory and `batch`.
+    fn start_sampling(&mut self, batch: &RecordBatch) -> Result<()> {
         let samples = self.calls.iter();
         let samples = samples.map(|call| FeatureSample::new(&call.lle, call.float));
         self.samples = Some(samples.collect());
@@ -97,7 +96,8 @@ impl Group {
             .iter()
             .flat_map(|store| store.memory().to_vec())
             .collect();
-        held.iter().try_for_each(|batch| self.sample(batch))
+        let batches = held.iter().chain([batch]);
+        batches.into_iter().try_for_each(|batch| self.sample(batch))
     }
 
     fn sample(&mut self, batch: &RecordBatch) -> Result<()> {

@@ -43,11 +43,12 @@ pub(crate) fn parse_parameters(
                          of them"
                     );
                 }
+                "n_neighbors" | "reg" if value.eq_ignore_ascii_case(AUTO) => builder,
                 "n_neighbors" => builder.n_neighbors(number(
                     function,
                     name,
                     value,
-                    "a whole number of at least 1",
+                    "'auto' or a whole number of at least 1",
                 )?),
                 "n_landmarks" | "landmark_neighbors" | "sample_size" => {
                     let value = number(function, name, value, "a whole number of at least 1")?;
@@ -61,7 +62,7 @@ pub(crate) fn parse_parameters(
                     function,
                     name,
                     value,
-                    "a finite number of at least 0",
+                    "'auto' or a finite number of at least 0",
                 )?),
                 "seed" => builder.seed(number(
                     function,

@@ -260,7 +260,7 @@ async fn scalar_columns_and_named_arguments() {
     }
     let defaults = embed(&ctx, WHOLE).await;
     assert_ne!(defaults, expected);
-    let spelled = "SELECT id, lle_embed(x, 2, 12, 'reg=0.001, method=standard, solver=auto, seed=0') OVER () FROM t";
+    let spelled = "SELECT id, lle_embed(x, 2, 'auto', 'reg=auto, method=standard, solver=auto, seed=0') OVER () FROM t";
     assert_eq!(embed(&ctx, spelled).await, defaults);
     assert_eq!(
         embed(

@@ -50,25 +50,25 @@ const CALLS: &[(&str, &str)] = &[
     ),
     (
         "lle_embed(x, 0) OVER ()",
-        "n_components of lle_embed must be a whole number from 1 to 2147483647, got 0",
+        "n_components of lle_embed must be 'auto' or a whole number from 1 to 2147483647, got 0",
     ),
     ("lle_embed(x, -1) OVER ()", "got -1"),
     ("lle_embed(x, 1.5) OVER ()", "got 1.5"),
     (
         "lle_embed(x, 99999999999999999999) OVER ()",
-        "n_components of lle_embed must be a whole number",
+        "n_components of lle_embed must be 'auto' or a whole number",
     ),
     (
         "lle_embed(x, 'two') OVER ()",
-        "n_components of lle_embed must be a whole number",
+        "n_components of lle_embed must be 'auto' or a whole number",
     ),
     (
         "lle_embed(x, '2') OVER ()",
-        "n_components of lle_embed must be a whole number from 1 to 2147483647, got '2': leave the quotes out",
+        "n_components of lle_embed must be 'auto' or a whole number from 1 to 2147483647, got '2': leave the quotes out",
     ),
     (
         "lle_embed(x, 2, 'reg=0.1') OVER ()",
-        "n_neighbors of lle_embed must be a whole number from 1 to 2147483647, got 'reg=0.1': options are the \
+        "n_neighbors of lle_embed must be 'auto' or a whole number from 1 to 2147483647, got 'reg=0.1': options are the \
          fourth argument, write options => 'reg=0.1'",
     ),
     (
@@ -77,7 +77,7 @@ const CALLS: &[(&str, &str)] = &[
     ),
     (
         "lle_embed(x, 2, 0) OVER ()",
-        "n_neighbors of lle_embed must be a whole number from 1",
+        "n_neighbors of lle_embed must be 'auto' or a whole number from 1",
     ),
     ("lle_embed(x, 2, -7) OVER ()", "got -7"),
     (
@@ -101,8 +101,8 @@ const CALLS: &[(&str, &str)] = &[
         "option reg of lle_embed is given twice",
     ),
     (
-        "lle_embed(x, 2, NULL, 'method=hessian') OVER ()",
-        "method must be one of standard",
+        "lle_embed(x, 2, NULL, 'method=umap') OVER ()",
+        "method must be one of standard, modified, hessian, ltsa",
     ),
     (
         "lle_embed(x, k => 2) OVER ()",

@@ -24,7 +24,7 @@ async fn over_nothing_gathers_no_partitions() {
     assert!(operators[0].starts_with("ProjectionExec"), "{plan}");
     assert_eq!(
         operators[1],
-        "LleExec: lle_embed(x, n_components=2, n_neighbors=12, reg=0.001, method=standard, solver=auto, seed=3), partition_by=[]"
+        "LleExec: lle_embed(x, n_components=2, n_neighbors=auto, reg=auto, method=standard, solver=auto, seed=3), partition_by=[]"
     );
     assert!(
         operators[2].starts_with("DataSourceExec: partitions=3"),
@@ -110,7 +110,7 @@ async fn other_functions_keep_a_window_operator() {
         "SELECT lle_embed(x, 2) OVER () AS e, count(*) OVER () AS c, lle_embed(x, 1) OVER () AS f FROM t",
     )
     .await;
-    assert!(mixed.contains("LleExec: lle_embed(x, n_components=2, n_neighbors=12, reg=0.001, method=standard, solver=auto), lle_embed(x, n_components=1"), "{mixed}");
+    assert!(mixed.contains("LleExec: lle_embed(x, n_components=2, n_neighbors=auto, reg=auto, method=standard, solver=auto), lle_embed(x, n_components=1"), "{mixed}");
     assert_eq!(mixed.matches("WindowAggExec").count(), 1, "{mixed}");
     assert_eq!(mixed.matches("LleExec").count(), 1, "{mixed}");
     let none = plan(&ctx, "SELECT count(*) OVER () FROM t").await;
