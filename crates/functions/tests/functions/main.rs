@@ -3,9 +3,11 @@
 mod cancellation;
 mod embeddings;
 mod input_errors;
+mod models;
 mod plan_errors;
 mod plans;
 mod resources;
 mod scalar_tester;
 mod softmax;
+mod streaming;
 mod support;
