@@ -33,17 +33,34 @@ def work_directory():
 
 def debian(rows=None):
     """Distinct Debian vectors in a seeded order, and a note on which file they came from."""
+    X, _, note = debian_with_labels(rows)
+    return X, note
+
+
+def debian_with_labels(rows=None):
+    """The same, with the section of each row's first package between the two."""
     import pyarrow.parquet as pq
 
     path = SHARED if SHARED.exists() else SAMPLE
-    column = pq.read_table(path, columns=["embedding"])["embedding"].combine_chunks()
+    table = pq.read_table(path, columns=["embedding", "section"])
+    column = table["embedding"].combine_chunks()
     X = np.ascontiguousarray(column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1), np.float32)
     _, ids = np.unique(X, axis=0, return_index=True)
     ids = np.random.default_rng(0).permutation(ids)[:rows]
     note = f"{len(ids):,} distinct rows of {path.name}"
     if path == SAMPLE:
         note += " (only the 5,000-row sample: the whole table is not beside this checkout)"
-    return X[ids], note
+    return X[ids], np.array(table["section"].to_pylist())[ids], note
+
+
+def fashion(part):
+    """Fashion-MNIST's "train" or "test" images as float32 rows, and their labels."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(SHARED.with_name(f"fashion_mnist_{part}.parquet"), columns=["pixels", "label"])
+    column = table["pixels"].combine_chunks()
+    X = np.ascontiguousarray(column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1), np.float32)
+    return X, table["label"].to_numpy()
 
 
 def swiss_roll(rows):

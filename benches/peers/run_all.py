@@ -16,6 +16,7 @@ import common
 import fit
 import neighbors
 import objective
+import quality
 
 PACKAGES = ["scikit-learn", "faiss-cpu", "numpy", "scipy"]
 
@@ -52,6 +53,8 @@ def main():
     parts.append(neighbors.report(skip_ours=args.skip_ours))
     parts += [fit.report(case, args.skip_slow, args.skip_ours) for case in fit.CASES]
     parts.append(objective.report(skip_ours=args.skip_ours))
+    if not args.skip_ours:
+        parts += [quality.report(case) for case in quality.CASES]
     args.output.write_text("\n".join(parts))
     print(args.output.read_text())
 

@@ -20,6 +20,7 @@ parser.add_argument("--n-neighbors", type=int, default=12)
 parser.add_argument("--n-components", type=int, default=2)
 parser.add_argument("--reg", type=float, default=1e-3)
 parser.add_argument("--solver", default="arpack")
+parser.add_argument("--method", default="standard")
 parser.add_argument("--threads", type=int, default=2)
 args = parser.parse_args()
 
@@ -45,6 +46,7 @@ def fit_sklearn(X):
         n_components=args.n_components,
         reg=args.reg,
         eigen_solver=args.solver,
+        method=args.method,
         random_state=0,
         n_jobs=args.threads,
     )

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Parser;
 use lakefold_benches::{Matrix, peak_rss_bytes, use_threads};
 use lakefold_manifold::{Lle, Solver};
+use ndarray::Array2;
 use ndarray_npy::WriteNpyExt;
 
 #[derive(Parser)]
@@ -37,6 +38,16 @@ struct Arguments {
     /// Where the embedding goes, float64
     #[arg(long)]
     output: Option<PathBuf>,
+    /// Rows to place with the fitted model, of the input's type
+    #[arg(long, requires = "transform_output")]
+    transform: Option<PathBuf>,
+    /// Where their embedding goes, float64
+    #[arg(long)]
+    transform_output: Option<PathBuf>,
+}
+
+fn nothing(_: &Matrix) -> Result<Array2<f64>> {
+    bail!("no model was kept")
 }
 
 fn main() -> Result<()> {
@@ -62,11 +73,35 @@ fn main() -> Result<()> {
     let lle = lle.build()?;
     let matrix = Matrix::read(&arguments.input)?;
     let start = Instant::now();
-    let fit = match &matrix {
-        Matrix::F32(features) => lle.fit(features.view(), &())?,
-        Matrix::F64(features) => lle.fit(features.view(), &())?,
+    let (fit, place): (_, Box<dyn Fn(&Matrix) -> Result<Array2<f64>>>) = match &matrix {
+        Matrix::F32(features) if arguments.transform.is_some() => {
+            let (fit, model) = lle.fit_model(features.view(), &())?;
+            let place = move |rows: &Matrix| match rows {
+                Matrix::F32(rows) => Ok(model.transform(rows.view(), &())?),
+                Matrix::F64(_) => bail!("rows to place must be float32 as the input is"),
+            };
+            (fit, Box::new(place))
+        }
+        Matrix::F64(features) if arguments.transform.is_some() => {
+            let (fit, model) = lle.fit_model(features.view(), &())?;
+            let place = move |rows: &Matrix| match rows {
+                Matrix::F64(rows) => Ok(model.transform(rows.view(), &())?),
+                Matrix::F32(_) => bail!("rows to place must be float64 as the input is"),
+            };
+            (fit, Box::new(place))
+        }
+        Matrix::F32(features) => (lle.fit(features.view(), &())?, Box::new(nothing)),
+        Matrix::F64(features) => (lle.fit(features.view(), &())?, Box::new(nothing)),
     };
     let seconds = start.elapsed().as_secs_f64();
+    let mut transform_seconds = None;
+    if let (Some(rows), Some(output)) = (&arguments.transform, &arguments.transform_output) {
+        let rows = Matrix::read(rows)?;
+        let start = Instant::now();
+        let placed = place(&rows)?;
+        transform_seconds = Some(start.elapsed().as_secs_f64());
+        placed.write_npy(std::fs::File::create(output)?)?;
+    }
     let found = &fit.diagnostics;
     let phases: serde_json::Map<String, serde_json::Value> = found
         .seconds
@@ -77,6 +112,7 @@ fn main() -> Result<()> {
         "{}",
         serde_json::json!({
             "seconds": seconds,
+            "transform_seconds": transform_seconds,
             "phases": phases,
             "peak_rss_bytes": peak_rss_bytes(),
             "diagnostics": {
