@@ -33,7 +33,7 @@ pub use intrinsic_dimension::{
     DimensionOptions, IntrinsicDimension, TwoNn, eigenvalue_gap, intrinsic_dimension,
 };
 pub use model::Model;
-pub use neighbors::nearest_neighbors;
+pub use neighbors::{ExactIndex, Metric, Nearest, nearest_neighbors, nearest_rows};
 pub use params::{
     DEFAULT_LANDMARK_NEIGHBORS, DEFAULT_LANDMARKS, DEFAULT_SAMPLE_SIZE, Lle, LleBuilder, Method,
     Solver,

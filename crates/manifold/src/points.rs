@@ -278,17 +278,42 @@ pub(crate) fn squared_distance<T: Feature>(a: &[T], b: &[T]) -> f64 {
 
 /// a·b in `f64`, in the same fixed order.
 #[inline(always)]
-pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut lanes = [0.0; LANES];
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    for (x, y) in a_chunks.iter().zip(b_chunks) {
-        for lane in 0..LANES {
-            lanes[lane] += x[lane] * y[lane];
+pub(crate) fn dot<T: Feature>(a: &[T], b: &[T]) -> f64 {
+    let [[dot]] = dots([a], [b]);
+    dot
+}
+
+/// a·b of every pair, each the very bits of [`dot`]. One load serves several sums, and their additions do
+/// not wait for one another.
+#[inline(always)]
+pub(crate) fn dots<T: Feature, const R: usize, const C: usize>(
+    a: [&[T]; R],
+    b: [&[T]; C],
+) -> [[f64; C]; R] {
+    let length = a[0].len();
+    let (chunks, whole) = (length / LANES, length - length % LANES);
+    let a_chunks = a.map(|row| &row.as_chunks::<LANES>().0[..chunks]);
+    let b_chunks = b.map(|row| &row.as_chunks::<LANES>().0[..chunks]);
+    let mut lanes = [[[0.0; LANES]; C]; R];
+    for chunk in 0..chunks {
+        for i in 0..R {
+            for j in 0..C {
+                let (x, y) = (&a_chunks[i][chunk], &b_chunks[j][chunk]);
+                for lane in 0..LANES {
+                    lanes[i][j][lane] += x[lane].to_f64() * y[lane].to_f64();
+                }
+            }
         }
     }
-    let rest: f64 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
-    sum_lanes(lanes) + rest
+    let mut sums = [[0.0; C]; R];
+    for i in 0..R {
+        for j in 0..C {
+            let rest = a[i][whole..].iter().zip(&b[j][whole..]);
+            let rest: f64 = rest.map(|(x, y)| x.to_f64() * y.to_f64()).sum();
+            sums[i][j] = sum_lanes(lanes[i][j]) + rest;
+        }
+    }
+    sums
 }
 
 #[inline(always)]
