@@ -16,6 +16,7 @@ import common
 import fit
 import neighbors
 import objective
+import transform
 
 PACKAGES = ["scikit-learn", "faiss-cpu", "numpy", "scipy"]
 
@@ -50,6 +51,7 @@ def main():
     parts = ["# Lakefold and its peers\n\nWritten by `make bench-peers`. Each side runs in a process of its own; peak memory is "
              "that process's, with the input and the libraries in it. Only the fit or the search is timed.\n\n" + "\n".join(machine()) + "\n"]
     parts.append(neighbors.report(skip_ours=args.skip_ours))
+    parts.append(transform.report(skip_ours=args.skip_ours))
     parts += [fit.report(case, args.skip_slow, args.skip_ours) for case in fit.CASES]
     parts.append(objective.report(skip_ours=args.skip_ours))
     args.output.write_text("\n".join(parts))

@@ -327,3 +327,6 @@ pub(super) fn table<V>(values: Vec<V>, k: usize) -> Result<Array2<V>> {
         detail: error.to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests;
