@@ -267,11 +267,11 @@ fn prepare<T: Feature>(values: &mut [T], dimensions: usize, metric: Metric) -> R
 
 /// The rows to be searched or searched for; copied only if they change. `enlarged`: by the steps of the
 /// rows that they are compared with, if there are such.
-fn values<'a, T: Feature>(
-    features: ArrayView2<'a, T>,
+fn values<T: Feature>(
+    features: ArrayView2<'_, T>,
     metric: Metric,
     enlarged: Option<u32>,
-) -> Result<(Cow<'a, [T]>, u32)> {
+) -> Result<(Cow<'_, [T]>, u32)> {
     let mut values = match features.to_slice() {
         Some(values) => Cow::Borrowed(values),
         None => Cow::Owned(features.iter().copied().collect()),
