@@ -130,6 +130,11 @@ fn self_join_found<T: Feature>(
 /// [`ManifoldError::NonFinite`] and [`ManifoldError::TooLarge`] for unusable features,
 /// [`ManifoldError::ParameterNeedsMoreData`] unless 1 ≤ `n_neighbors` < n, and
 /// [`ManifoldError::Cancelled`].
+///
+/// [`ManifoldError::NonFinite`]: crate::ManifoldError::NonFinite
+/// [`ManifoldError::TooLarge`]: crate::ManifoldError::TooLarge
+/// [`ManifoldError::ParameterNeedsMoreData`]: crate::ManifoldError::ParameterNeedsMoreData
+/// [`ManifoldError::Cancelled`]: crate::ManifoldError::Cancelled
 pub fn nearest_neighbors<T: Feature>(
     features: ArrayView2<'_, T>,
     n_neighbors: usize,
