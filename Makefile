@@ -66,6 +66,7 @@ sample-data: $(PEERS)/.installed ## Write sample_data/*.parquet anew (maintainer
 reference: $(PEERS)/.installed ## Write tests/reference/*.json anew from scikit-learn (maintainers)
 	$(PEERS)/bin/python tests/reference/generate.py
 	$(PEERS)/bin/python tests/reference/quality.py
+	$(PEERS)/bin/python tests/reference/neighbors.py
 
 release: setup ## Build the optimised binary
 	cargo build --release -p lakefold-cli

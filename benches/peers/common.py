@@ -115,7 +115,7 @@ def build():
 
 
 def ours(binary, name, X, **options):
-    """Runs one of our two programs; returns its JSON and its result, None where it failed."""
+    """Runs one of our programs; returns its JSON and its result, None where it failed."""
     output = work_directory() / f"ours-{binary}-{name}.out.npy"
     command = [target_directory() / "release" / binary, "--input", saved(name, X), "--output", output]
     for key, value in options.items():

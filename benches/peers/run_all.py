@@ -17,6 +17,7 @@ import fit
 import neighbors
 import objective
 import quality
+import transform
 
 PACKAGES = ["scikit-learn", "faiss-cpu", "numpy", "scipy"]
 
@@ -51,6 +52,7 @@ def main():
     parts = ["# Lakefold and its peers\n\nWritten by `make bench-peers`. Each side runs in a process of its own; peak memory is "
              "that process's, with the input and the libraries in it. Only the fit or the search is timed.\n\n" + "\n".join(machine()) + "\n"]
     parts.append(neighbors.report(skip_ours=args.skip_ours))
+    parts.append(transform.report(skip_ours=args.skip_ours))
     parts += [fit.report(case, args.skip_slow, args.skip_ours) for case in fit.CASES]
     parts.append(objective.report(skip_ours=args.skip_ours))
     if not args.skip_ours:

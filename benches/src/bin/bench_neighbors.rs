@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use lakefold_benches::{Matrix, peak_rss_bytes, use_threads};
-use lakefold_manifold::nearest_neighbors;
+use lakefold_benches::{Matrix, cpu_seconds, peak_rss_bytes, use_threads};
+use lakefold_manifold::{Metric, nearest_rows};
 use ndarray_npy::WriteNpyExt;
 
 #[derive(Parser)]
@@ -17,6 +17,9 @@ struct Arguments {
     input: PathBuf,
     #[arg(long, default_value_t = 12)]
     n_neighbors: usize,
+    /// l2, cosine or inner_product
+    #[arg(long, default_value = "l2", value_parser = |name: &str| Metric::parse(name))]
+    metric: Metric,
     #[arg(long)]
     threads: Option<usize>,
     /// Where the neighbours' row numbers go, uint32
@@ -28,20 +31,22 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     use_threads(arguments.threads)?;
     let matrix = Matrix::read(&arguments.input)?;
-    let start = Instant::now();
-    let ids = match &matrix {
-        Matrix::F32(features) => nearest_neighbors(features.view(), arguments.n_neighbors, &())?,
-        Matrix::F64(features) => nearest_neighbors(features.view(), arguments.n_neighbors, &())?,
+    let (k, metric) = (arguments.n_neighbors, arguments.metric);
+    let (start, cpu) = (Instant::now(), cpu_seconds());
+    let nearest = match &matrix {
+        Matrix::F32(features) => nearest_rows(features.view(), k, metric, &())?,
+        Matrix::F64(features) => nearest_rows(features.view(), k, metric, &())?,
     };
     println!(
         "{}",
         serde_json::json!({
             "seconds": start.elapsed().as_secs_f64(),
+            "cpu_seconds": cpu_seconds() - cpu,
             "peak_rss_bytes": peak_rss_bytes(),
         })
     );
     if let Some(output) = arguments.output {
-        ids.write_npy(std::fs::File::create(output)?)?;
+        nearest.ids.write_npy(std::fs::File::create(output)?)?;
     }
     Ok(())
 }

@@ -54,6 +54,15 @@ pub enum ManifoldError {
         /// The value found there.
         value: f64,
     },
+    /// A row without a direction, where only directions count.
+    #[error(
+        "row {row} is all zeros and has no direction: its cosine distance to anything is undefined, \
+         filter the row out or choose metric 'l2' or 'inner_product'"
+    )]
+    ZeroVector {
+        /// Row of the input matrix.
+        row: usize,
+    },
     /// The caller's memory budget refused an allocation.
     #[error("{0}")]
     Memory(#[from] crate::ReserveError),

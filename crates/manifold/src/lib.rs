@@ -39,7 +39,7 @@ pub use laplacian::{
     LaplacianDiagnostics, LaplacianEigenmaps, LaplacianEigenmapsBuilder, LaplacianFit,
 };
 pub use model::Model;
-pub use neighbors::nearest_neighbors;
+pub use neighbors::{ExactIndex, Metric, Nearest, nearest_neighbors, nearest_rows};
 pub use params::{
     DEFAULT_LANDMARK_NEIGHBORS, DEFAULT_LANDMARKS, DEFAULT_SAMPLE_SIZE, Lle, LleBuilder, Method,
     Solver,

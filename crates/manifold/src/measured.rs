@@ -1,9 +1,12 @@
-//! The generic code of quality, samples, intrinsic dimension and PCA, compiled in this crate, where it is
+//! The generic code of neighbours, quality, samples, intrinsic dimension and PCA, compiled in this crate, where it is
 //! optimised in every profile.
+
+use std::ops::Range;
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use crate::intrinsic_dimension::{DimensionOptions, IntrinsicDimension};
+use crate::neighbors::{ExactIndex, Metric, Nearest, exact};
 use crate::pca::{Pca, PcaAccumulator, PcaModel};
 use crate::quality::{Quality, QualityOptions};
 use crate::{Control, Result};
@@ -12,6 +15,25 @@ use crate::{Control, Result};
 pub trait Measured: Sized {
     fn hash_row(seed: u64, row: ArrayView1<'_, Self>) -> u64;
     fn smallest_hashes(features: ArrayView2<'_, Self>, seed: u64, count: usize) -> Vec<usize>;
+    fn nearest_rows(
+        features: ArrayView2<'_, Self>,
+        k: usize,
+        metric: Metric,
+        control: &dyn Control,
+    ) -> Result<Nearest>;
+    fn exact_index(features: Array2<Self>, metric: Metric) -> Result<ExactIndex<Self>>;
+    fn index_nearest(
+        index: &ExactIndex<Self>,
+        queries: ArrayView2<'_, Self>,
+        k: usize,
+        control: &dyn Control,
+    ) -> Result<Nearest>;
+    fn index_nearest_others(
+        index: &ExactIndex<Self>,
+        rows: Range<usize>,
+        k: usize,
+        control: &dyn Control,
+    ) -> Result<Nearest>;
     fn quality(
         features: ArrayView2<'_, Self>,
         embedding: ArrayView2<'_, f64>,
@@ -59,6 +81,37 @@ macro_rules! compile_for {
                 count: usize,
             ) -> Vec<usize> {
                 crate::sample::smallest_by(features, seed, count, |a, b| a.cmp(&b))
+            }
+
+            fn nearest_rows(
+                features: ArrayView2<'_, Self>,
+                k: usize,
+                metric: Metric,
+                control: &dyn Control,
+            ) -> Result<Nearest> {
+                exact::rows(features, k, metric, control)
+            }
+
+            fn exact_index(features: Array2<Self>, metric: Metric) -> Result<ExactIndex<Self>> {
+                exact::index(features, metric)
+            }
+
+            fn index_nearest(
+                index: &ExactIndex<Self>,
+                queries: ArrayView2<'_, Self>,
+                k: usize,
+                control: &dyn Control,
+            ) -> Result<Nearest> {
+                exact::search(index, queries, k, control)
+            }
+
+            fn index_nearest_others(
+                index: &ExactIndex<Self>,
+                rows: Range<usize>,
+                k: usize,
+                control: &dyn Control,
+            ) -> Result<Nearest> {
+                exact::search_others(index, rows, k, control)
             }
 
             fn quality(

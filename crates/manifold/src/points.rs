@@ -4,6 +4,7 @@ use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 use crate::control::stop_if_cancelled;
+use crate::simd::{Eight, Kernel, LANES, eight};
 use crate::{Control, ManifoldError, Result};
 
 pub(crate) mod sealed {
@@ -11,7 +12,7 @@ pub(crate) mod sealed {
 
     /// Keeps [`super::Feature`] closed, and the generic code below it compiled in this crate, where it is
     /// optimised in every profile.
-    pub trait Sealed: Sized + crate::measured::Measured {
+    pub trait Sealed: Sized + crate::measured::Measured + crate::simd::Wide {
         fn fit(
             lle: &crate::Lle,
             features: ArrayView2<'_, Self>,
@@ -263,42 +264,92 @@ pub(crate) fn check<T: Feature>(features: ArrayView2<'_, T>) -> Result<()> {
     Ok(())
 }
 
-const LANES: usize = 8;
-
 /// ‖a − b‖² in `f64`, summed in an order that depends on the length alone. This sum decides which
 /// neighbours are nearest; everything faster only proposes.
 #[inline(always)]
 pub(crate) fn squared_distance<T: Feature>(a: &[T], b: &[T]) -> f64 {
-    let mut lanes = [0.0; LANES];
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    for (x, y) in a_chunks.iter().zip(b_chunks) {
-        for lane in 0..LANES {
-            let difference = x[lane].to_f64() - y[lane].to_f64();
-            lanes[lane] += difference * difference;
-        }
-    }
-    let mut rest = 0.0;
-    for (x, y) in a_rest.iter().zip(b_rest) {
-        let difference = x.to_f64() - y.to_f64();
-        rest += difference * difference;
-    }
-    sum_lanes(lanes) + rest
+    eight(SquaredDistance { a, b })
 }
 
 /// a·b in `f64`, in the same fixed order.
 #[inline(always)]
-pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut lanes = [0.0; LANES];
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    for (x, y) in a_chunks.iter().zip(b_chunks) {
-        for lane in 0..LANES {
-            lanes[lane] += x[lane] * y[lane];
+pub(crate) fn dot<T: Feature>(a: &[T], b: &[T]) -> f64 {
+    let [[dot]] = dots([a], [b]);
+    dot
+}
+
+/// a·b of every pair, each the very bits of [`dot`]. One load serves several sums, and their additions do
+/// not wait for one another. All rows have one length.
+#[inline(always)]
+pub(crate) fn dots<T: Feature, const R: usize, const C: usize>(
+    a: [&[T]; R],
+    b: [&[T]; C],
+) -> [[f64; C]; R] {
+    eight(Dots { a, b })
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct SquaredDistance<'a, T> {
+    pub(crate) a: &'a [T],
+    pub(crate) b: &'a [T],
+}
+
+impl<T: Feature> Kernel for SquaredDistance<'_, T> {
+    type Out = f64;
+
+    #[inline(always)]
+    fn run<V: Eight>(self) -> f64 {
+        let (a_chunks, a_rest) = self.a.as_chunks();
+        let (b_chunks, b_rest) = self.b.as_chunks();
+        let mut sums = V::ZERO;
+        for (x, y) in a_chunks.iter().zip(b_chunks) {
+            let difference = T::lanes::<V>(x).minus(T::lanes(y));
+            sums = sums.plus(difference.times(difference));
         }
+        let mut rest = 0.0;
+        for (x, y) in a_rest.iter().zip(b_rest) {
+            let difference = x.to_f64() - y.to_f64();
+            rest += difference * difference;
+        }
+        sum_lanes(sums.lanes()) + rest
     }
-    let rest: f64 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
-    sum_lanes(lanes) + rest
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Dots<'a, T, const R: usize, const C: usize> {
+    pub(crate) a: [&'a [T]; R],
+    pub(crate) b: [&'a [T]; C],
+}
+
+impl<T: Feature, const R: usize, const C: usize> Kernel for Dots<'_, T, R, C> {
+    type Out = [[f64; C]; R];
+
+    #[inline(always)]
+    fn run<V: Eight>(self) -> [[f64; C]; R] {
+        let length = self.a[0].len();
+        let (chunks, whole) = (length / LANES, length - length % LANES);
+        let a_chunks = self.a.map(|row| &row.as_chunks().0[..chunks]);
+        let b_chunks = self.b.map(|row| &row.as_chunks().0[..chunks]);
+        let mut lanes = [[V::ZERO; C]; R];
+        for chunk in 0..chunks {
+            let y = b_chunks.map(|row| T::lanes::<V>(&row[chunk]));
+            for (lanes, row) in lanes.iter_mut().zip(a_chunks) {
+                let x = T::lanes::<V>(&row[chunk]);
+                for (sums, y) in lanes.iter_mut().zip(y) {
+                    *sums = sums.plus(x.times(y));
+                }
+            }
+        }
+        let mut sums = [[0.0; C]; R];
+        for i in 0..R {
+            for j in 0..C {
+                let rest = self.a[i][whole..].iter().zip(&self.b[j][whole..]);
+                let rest: f64 = rest.map(|(x, y)| x.to_f64() * y.to_f64()).sum();
+                sums[i][j] = sum_lanes(lanes[i][j].lanes()) + rest;
+            }
+        }
+        sums
+    }
 }
 
 #[inline(always)]

@@ -4,10 +4,12 @@ use rayon::prelude::*;
 
 use crate::control::Meter;
 use crate::neighbors::Neighbors;
-use crate::points::{Feature, Points, dot};
+use crate::points::{Feature, Points, dot, dots};
 use crate::{Control, ManifoldError, Phase, Result};
 
 const CHUNK: usize = 256;
+/// Differences on either side of a tile of the Gram matrix: its sums stay in registers.
+const TILE: usize = 2;
 
 /// For each point the weights of its neighbours, n × k row by row, that minimise ‖x − Σ w p‖² with
 /// Σ w = 1 (Roweis and Saul 2000, equations 1 and 2; Saul and Roweis 2003, section 5).
@@ -118,10 +120,21 @@ fn local_gram<T: Feature>(
             *difference = p.to_f64() - x.to_f64();
         }
     }
-    let difference = |i: usize| &differences[i * dimensions..(i + 1) * dimensions];
-    for i in 0..k {
-        for j in 0..=i {
-            gram[i * k + j] = dot(difference(i), difference(j));
+    // Past the last row the last one stands in, and its products are dropped.
+    let tile = |first: usize| -> [&[f64]; TILE] {
+        std::array::from_fn(|offset| {
+            let i = (first + offset).min(k - 1);
+            &differences[i * dimensions..(i + 1) * dimensions]
+        })
+    };
+    for first in (0..k).step_by(TILE) {
+        for other in (0..=first).step_by(TILE) {
+            let products = dots(tile(first), tile(other));
+            for (i, products) in (first..k).zip(products) {
+                for (j, product) in (other..=i).zip(products) {
+                    gram[i * k + j] = product;
+                }
+            }
         }
     }
 }

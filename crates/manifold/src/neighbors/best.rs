@@ -1,4 +1,4 @@
-//! The k smallest (squared distance, id) pairs seen so far.
+//! The k smallest (key, id) pairs seen so far.
 
 /// Sorted, nearest first; ties go to the smaller id.
 pub(super) struct Best {
@@ -29,15 +29,15 @@ impl Best {
     }
 
     #[inline(always)]
-    pub(super) fn offer(&mut self, distance: f64, id: u32) {
-        if distance > self.worst() {
+    pub(super) fn offer(&mut self, key: f64, id: u32) {
+        if key > self.worst() {
             return;
         }
         let place = self
             .found
-            .partition_point(|&(d, i)| d < distance || (d == distance && i < id));
+            .partition_point(|&(other, i)| other < key || (other == key && i < id));
         if place < self.k {
-            self.found.insert(place, (distance, id));
+            self.found.insert(place, (key, id));
             self.found.truncate(self.k);
         }
     }
@@ -46,7 +46,14 @@ impl Best {
         self.found.len() == self.k
     }
 
-    pub(super) fn ids(&self) -> impl Iterator<Item = u32> + '_ {
-        self.found.iter().map(|&(_, id)| id)
+    /// Nearest first.
+    pub(super) fn write(&self, ids: &mut [u32], keys: &mut [f64]) {
+        for (&(key, id), (out_id, out_key)) in self.found.iter().zip(ids.iter_mut().zip(keys)) {
+            (*out_id, *out_key) = (id, key);
+        }
+    }
+
+    pub(super) fn nearest(&self) -> Option<u32> {
+        self.found.first().map(|&(_, id)| id)
     }
 }

@@ -1,158 +1,96 @@
 //! Neighbours by blocked matrix products.
 //!
 //! ‖x − y‖² = ‖x‖² + ‖y‖² − 2 x·y, with x·y from products of centred, scaled `f32` blocks. Those values
-//! only propose: every point keeps more candidates than it needs, `f64` differences rank them, and a
-//! bound on the rounding error ([`ErrorBound`]) certifies that no other point can belong to the answer.
+//! only propose: every point keeps more candidates than it needs, `f64` sums rank them, and a bound on the
+//! rounding error ([`super::bound::ErrorBound`]) certifies that no other point can belong to the answer.
 //! Points without a certificate get more candidates; what is still uncertain then (ties by the dozen) is
-//! compared with every point in `f64`.
+//! compared with every point in `f64`. Cosine distances are proposed as distances of unit vectors, inner
+//! products as themselves.
 
+use std::cmp::Ordering;
 use std::sync::Mutex;
 
 use rayon::prelude::*;
 
-use super::best::Best;
-use super::centred::{Centred, ErrorBound, Frame};
+use super::centred::Centred;
+use super::problem::{Prepared, Problem, Query, View};
 use super::proposals::{BLOCK, Block, Candidate, Side, kept, multiply, propose_both, propose_rows};
+use super::{Found, Metric};
 use crate::control::Meter;
-use crate::points::{Feature, Points, squared_distance};
+use crate::points::{Feature, Points};
 use crate::{Control, ManifoldError, Phase, Result};
 
-pub(super) fn predicted_bytes(points: usize, dimensions: usize, k: usize) -> usize {
-    let candidates = 2 * kept(k, points) * size_of::<Candidate>() + 8;
-    points * (dimensions * 4 + 12 + candidates) + rayon::current_num_threads() * BLOCK * BLOCK * 4
-}
-
-/// What of the points to be searched does not depend on the query.
-#[derive(Debug, Clone)]
-pub(super) struct Prepared {
-    frame: Frame,
-    centred: Centred,
-}
-
-impl Prepared {
-    pub(super) fn new<T: Feature>(points: Points<'_, T>) -> Self {
-        let frame = Frame::around(points);
-        let centred = Centred::new(&frame, points);
-        Self { frame, centred }
+/// What a self-join allocates beside its result.
+pub(super) fn predicted_bytes(points: usize, dimensions: usize, k: usize, metric: Metric) -> usize {
+    let own = Prepared::predicted_bytes(points, dimensions, metric);
+    let threads = rayon::current_num_threads();
+    let keep = kept(k, points);
+    if proposals_pay(keep, points) {
+        own + points * (2 * keep * size_of::<Candidate>() + 8) + threads * BLOCK * BLOCK * 4
+    } else {
+        own + threads * scan_room(k) * size_of::<(f64, u32)>()
     }
 }
 
-/// The points to be searched and how many of them are wanted.
-pub(super) struct Problem<'a, T> {
-    points: Points<'a, T>,
-    prepared: &'a Prepared,
-    bound: ErrorBound,
+/// What a search for so many queries allocates beside its result, the points' own preparation excepted.
+pub(super) fn predicted_search_bytes(
+    points: usize,
+    dimensions: usize,
+    queries: usize,
     k: usize,
-}
-
-/// A query of a larger norm in the frame could overflow the products.
-const LARGEST_NORM: f64 = 1e15;
-
-impl<'a, T: Feature> Problem<'a, T> {
-    pub(super) fn new(points: Points<'a, T>, prepared: &'a Prepared, k: usize) -> Self {
-        Self {
-            points,
-            prepared,
-            bound: ErrorBound::new(points.dimensions()),
-            k,
-        }
-    }
-
-    /// Ranks the candidates of a query, whose norm in the frame is `norm`, in `f64`. False if some point
-    /// outside them might be nearer.
-    fn certify(
-        &self,
-        query: &[T],
-        norm: f64,
-        candidates: &[Candidate],
-        threshold: f32,
-        best: &mut Best,
-    ) -> bool {
-        best.clear();
-        if norm.is_nan() || norm > LARGEST_NORM {
-            return false;
-        }
-        for candidate in candidates {
-            let other = self.points.row(candidate.id as usize);
-            best.offer(squared_distance(query, other), candidate.id);
-        }
-        if threshold == f32::NEG_INFINITY {
-            return best.is_full();
-        }
-        let scale = self.prepared.frame.scale;
-        let reach = best.worst() * scale * scale;
-        let left_out = norm * norm - 2.0 * f64::from(threshold);
-        left_out > self.bound.proposed_squared_distance(norm, reach)
-    }
-
-    /// Writes the neighbours of a block's queries and returns the places of those without a certificate.
-    fn settle(
-        &self,
-        block: &Block,
-        queries: Points<'_, T>,
-        norms: &[f64],
-        out: &mut [u32],
-    ) -> Vec<usize> {
-        let mut best = Best::new(self.k);
-        let mut uncertain = Vec::new();
-        for (place, out) in out.chunks_mut(self.k).enumerate() {
-            let (candidates, threshold) = (block.candidates(place), block.thresholds[place]);
-            let certain = crate::simd::widest(
-                #[inline(always)]
-                || {
-                    let query = queries.row(place);
-                    self.certify(query, norms[place], candidates, threshold, &mut best)
-                },
-            );
-            if certain {
-                out.iter_mut()
-                    .zip(best.ids())
-                    .for_each(|(out, id)| *out = id);
-            } else {
-                uncertain.push(place);
-            }
-        }
-        uncertain
+) -> usize {
+    let threads = rayon::current_num_threads().min(queries.div_ceil(BLOCK));
+    let keep = kept(k, points);
+    if proposals_pay(keep, points) {
+        let candidates = 2 * keep * size_of::<Candidate>() + 8;
+        threads * BLOCK * (BLOCK * 4 + dimensions * 4 + 36 + candidates)
+    } else {
+        queries * (dimensions * 4 + 36) + threads * scan_room(k) * size_of::<(f64, u32)>()
     }
 }
 
+/// Whether few enough of the points are candidates for products to save anything.
+fn proposals_pay(keep: usize, points: usize) -> bool {
+    2 * keep < points
+}
+
+/// The k nearest other points of every point; `k` is below the number of points.
 pub(super) fn self_join<T: Feature>(
     points: Points<'_, T>,
     k: usize,
+    metric: Metric,
     control: &dyn Control,
-) -> Result<Vec<u32>> {
+) -> Result<Found> {
     let n = points.len();
-    let prepared = Prepared::new(points);
+    let prepared = Prepared::new(points, metric);
     let problem = Problem::new(points, &prepared, k);
     let keep = kept(k, n);
+    if !proposals_pay(keep, n) {
+        let others = |place: usize, id: u32| place != id as usize;
+        return scan_all(&problem, points, &prepared.view, &others, control);
+    }
     let blocks: Vec<Mutex<Block>> = (0..n)
         .step_by(BLOCK)
         .map(|start| Mutex::new(Block::new(BLOCK.min(n - start), keep)))
         .collect();
-    propose_pairs(&prepared.centred, &blocks, n, control)?;
+    propose_pairs(&prepared.view.centred, &blocks, n, control)?;
 
-    let mut ids = vec![0; n * k];
-    let uncertain: Result<Vec<Vec<u32>>> = ids
-        .par_chunks_mut(BLOCK * k)
+    let mut found = Found::new(n, k);
+    let uncertain: Result<Vec<Vec<usize>>> = found
+        .par_chunks_mut(BLOCK)
         .zip(blocks)
         .enumerate()
         .map(|(number, (out, block))| {
             if control.is_cancelled() {
                 return Err(ManifoldError::Cancelled);
             }
-            let block = block
+            let mut block = block
                 .into_inner()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
-            let (start, end) = (number * BLOCK, number * BLOCK + out.len() / k);
-            let norms = &prepared.centred.norms[start..end];
-            let uncertain = problem.settle(&block, points.rows(start..end), norms, out);
-            Ok(uncertain
-                .into_iter()
-                .map(|place| (start + place) as u32)
-                .collect())
+            Ok(problem.settle(&mut block, points, &prepared.view, number * BLOCK, out))
         })
         .collect();
-    let uncertain: Vec<u32> = uncertain?.concat();
+    let uncertain: Vec<u32> = uncertain?.concat().iter().map(|&i| i as u32).collect();
     tracing::debug!(
         points = n,
         uncertain = uncertain.len(),
@@ -162,12 +100,12 @@ pub(super) fn self_join<T: Feature>(
         let queries = points.gather(&uncertain);
         let queries = Points::new(&queries, points.dimensions());
         let allowed = |place: usize, id: u32| uncertain[place] != id;
-        let found = search(&problem, queries, 4 * keep, &allowed, control)?;
-        for (&query, found) in uncertain.iter().zip(found.chunks(k)) {
-            ids[query as usize * k..][..k].copy_from_slice(found);
+        let better = search(&problem, queries, 4 * keep, &allowed, control)?;
+        for (place, &query) in uncertain.iter().enumerate() {
+            found.copy(query as usize, &better, place);
         }
     }
-    Ok(ids)
+    Ok(found)
 }
 
 /// Computes each product of two blocks once and proposes its pairs to both.
@@ -197,7 +135,7 @@ fn propose_pairs(
             let rows = lock(&blocks[i]);
             let side = Side {
                 start: j_start,
-                half_norms: &centred.half_norms[j_start..j_end],
+                offsets: &centred.offsets[j_start..j_end],
             };
             if i == j {
                 let mut rows = rows;
@@ -210,7 +148,7 @@ fn propose_pairs(
                 let (mut rows, mut columns) = (rows, lock(&blocks[j]));
                 let own = Side {
                     start: i_start,
-                    half_norms: &centred.half_norms[i_start..i_end],
+                    offsets: &centred.offsets[i_start..i_end],
                 };
                 crate::simd::widest(
                     #[inline(always)]
@@ -237,58 +175,101 @@ pub(super) fn search<T: Feature>(
     keep: usize,
     allowed: &(dyn Fn(usize, u32) -> bool + Sync),
     control: &dyn Control,
-) -> Result<Vec<u32>> {
-    let k = problem.k;
-    let keep = keep.min(problem.points.len());
-    let mut ids = vec![0; queries.len() * k];
-    let uncertain: Result<Vec<Vec<usize>>> = ids
-        .par_chunks_mut(BLOCK * k)
+) -> Result<Found> {
+    if !proposals_pay(keep, problem.points.len()) {
+        let view = problem.prepared.view(queries);
+        return scan_all(problem, queries, &view, allowed, control);
+    }
+    let mut found = Found::new(queries.len(), problem.k);
+    let uncertain: Result<Vec<Vec<usize>>> = found
+        .par_chunks_mut(BLOCK)
         .enumerate()
         .map(|(number, out)| {
             let start = number * BLOCK;
-            let queries = queries.rows(start..start + out.len() / k);
-            let centred = Centred::new(&problem.prepared.frame, queries);
+            let queries = queries.rows(start..(start + BLOCK).min(queries.len()));
+            let view = problem.prepared.view(queries);
             let allowed = |place: usize, id: u32| allowed(start + place, id);
-            let block = propose_to(problem, &centred, keep, &allowed, control)?;
-            let mut uncertain = problem.settle(&block, queries, &centred.norms, out);
+            let mut block = propose_to(problem, &view.centred, keep, &allowed, control)?;
+            let mut uncertain = problem.settle(&mut block, queries, &view, 0, out);
             uncertain.iter_mut().for_each(|place| *place += start);
             Ok(uncertain)
         })
         .collect();
-    let exact: Result<Vec<(usize, Vec<u32>)>> = uncertain?
-        .concat()
-        .into_par_iter()
-        .map(|place| {
+    let uncertain = uncertain?.concat();
+    if !uncertain.is_empty() {
+        let ids: Vec<u32> = uncertain.iter().map(|&place| place as u32).collect();
+        let rows = queries.gather(&ids);
+        let rows = Points::new(&rows, queries.dimensions());
+        let view = problem.prepared.view(rows);
+        let allowed = |place: usize, id: u32| allowed(uncertain[place], id);
+        let exact = scan_all(problem, rows, &view, &allowed, control)?;
+        for (place, &query) in uncertain.iter().enumerate() {
+            found.copy(query, &exact, place);
+        }
+    }
+    Ok(found)
+}
+
+/// The same by comparing every query with every allowed point in `f64`.
+fn scan_all<T: Feature>(
+    problem: &Problem<'_, T>,
+    queries: Points<'_, T>,
+    view: &View,
+    allowed: &(dyn Fn(usize, u32) -> bool + Sync),
+    control: &dyn Control,
+) -> Result<Found> {
+    let mut found = Found::new(queries.len(), problem.k);
+    found.par_chunks_mut(1).enumerate().try_for_each_init(
+        Vec::new,
+        |nearest, (place, (ids, keys))| {
             if control.is_cancelled() {
                 return Err(ManifoldError::Cancelled);
             }
-            let allowed = |id: u32| allowed(place, id);
-            Ok((place, scan(problem, queries.row(place), &allowed)))
-        })
-        .collect();
-    for (place, found) in exact? {
-        ids[place * k..][..k].copy_from_slice(&found);
-    }
-    Ok(ids)
+            let query = Query::new(queries, view, place);
+            scan(problem, query, &|id| allowed(place, id), nearest);
+            for ((key, id), (out_id, out_key)) in nearest.iter().zip(ids.iter_mut().zip(keys)) {
+                (*out_id, *out_key) = (*id, *key);
+            }
+            Ok(())
+        },
+    )?;
+    Ok(found)
 }
 
-/// The k nearest points of one query, by comparing it with every allowed one in `f64`.
+/// Points that a scan holds at a time: with room for twice as many as are wanted each costs O(1).
+fn scan_room(k: usize) -> usize {
+    2 * k.max(512)
+}
+
+/// The k nearest points of one query, sorted.
 fn scan<T: Feature>(
     problem: &Problem<'_, T>,
-    query: &[T],
-    allowed: &(dyn Fn(u32) -> bool + Sync),
-) -> Vec<u32> {
-    let mut best = Best::new(problem.k);
+    query: Query<'_, T>,
+    allowed: &dyn Fn(u32) -> bool,
+    nearest: &mut Vec<(f64, u32)>,
+) {
+    let order = |a: &(f64, u32), b: &(f64, u32)| a.partial_cmp(b).unwrap_or(Ordering::Equal);
+    let (k, room) = (problem.k, scan_room(problem.k));
+    let mut worst = f64::INFINITY;
+    nearest.clear();
     crate::simd::widest(
         #[inline(always)]
         || {
             for id in (0..problem.points.len() as u32).filter(|&id| allowed(id)) {
-                let other = problem.points.row(id as usize);
-                best.offer(squared_distance(query, other), id);
+                let key = problem.key(query, id);
+                if key <= worst {
+                    nearest.push((key, id));
+                }
+                if nearest.len() == room {
+                    nearest.select_nth_unstable_by(k - 1, order);
+                    nearest.truncate(k);
+                    worst = nearest[k - 1].0;
+                }
             }
         },
     );
-    best.ids().collect()
+    nearest.sort_unstable_by(order);
+    nearest.truncate(k);
 }
 
 /// Proposes every allowed point to at most [`BLOCK`] queries.
@@ -299,7 +280,7 @@ fn propose_to<T: Feature>(
     allowed: &dyn Fn(usize, u32) -> bool,
     control: &dyn Control,
 ) -> Result<Block> {
-    let centred = &problem.prepared.centred;
+    let centred = &problem.prepared.view.centred;
     let (n, count) = (problem.points.len(), queries.norms.len());
     let mut block = Block::new(count, keep);
     let mut products = vec![0.0; count * BLOCK.min(n)];
@@ -312,7 +293,7 @@ fn propose_to<T: Feature>(
         multiply(products, queries.rows(0, count), centred.rows(start, end));
         let side = Side {
             start,
-            half_norms: &centred.half_norms[start..end],
+            offsets: &centred.offsets[start..end],
         };
         let skip = |query: usize, id: usize| !allowed(query, id as u32);
         crate::simd::widest(
@@ -329,10 +310,10 @@ pub(super) fn nearest_outside<T: Feature>(
     group: &[u32],
     control: &dyn Control,
 ) -> Result<Vec<u32>> {
-    let prepared = Prepared::new(points);
+    let prepared = Prepared::new(points, Metric::L2);
     let problem = Problem::new(points, &prepared, 1);
     let rows = points.gather(queries);
     let rows = Points::new(&rows, points.dimensions());
     let allowed = |place: usize, id: u32| group[queries[place] as usize] != group[id as usize];
-    search(&problem, rows, kept(1, points.len()), &allowed, control)
+    Ok(search(&problem, rows, kept(1, points.len()), &allowed, control)?.ids)
 }

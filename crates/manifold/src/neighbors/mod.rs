@@ -1,24 +1,31 @@
-//! Exact nearest neighbours: the k points with the smallest (squared distance, id), never the point
-//! itself.
+//! Exact nearest neighbours: the k points with the smallest (key, id), never the point itself. A key is a
+//! squared distance, or what else a [`Metric`] orders by.
 //!
-//! Distances are sums of squared differences in `f64` in a fixed order ([`squared_distance`]), so the
-//! answer does not depend on threads, blocks or the processor. Two searches give that same answer: a
+//! Keys are sums in `f64` in a fixed order ([`crate::points::squared_distance`]), so the answer does not
+//! depend on threads, blocks or the processor. Two searches give that same answer: a
 //! k-d tree for few dimensions, and blocked matrix products, which only propose, for many.
 
 mod best;
 mod blocks;
+mod bound;
 mod centred;
+pub(crate) mod exact;
 mod foreign;
+mod metric;
+mod problem;
 mod proposals;
 mod tree;
 
 pub(crate) use foreign::Base;
 
 use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
 
-use crate::control::Budget;
-use crate::points::{Feature, Points, check, enlarge};
-use crate::{Control, ManifoldError, Result};
+pub use exact::{ExactIndex, Nearest, nearest_rows};
+pub use metric::Metric;
+
+use crate::points::{Feature, Points};
+use crate::{Control, Result};
 
 /// Up to this many dimensions a k-d tree visits few leaves; beyond it products win
 /// (`cargo bench -p lakefold-benches --bench neighbors`).
@@ -42,6 +49,40 @@ impl Neighbors {
     }
 }
 
+/// The k nearest points of each query, nearest first.
+pub(crate) struct Found {
+    k: usize,
+    ids: Vec<u32>,
+    /// What the points were ordered by, see [`Metric`].
+    keys: Vec<f64>,
+}
+
+impl Found {
+    fn new(queries: usize, k: usize) -> Self {
+        Self {
+            k,
+            ids: vec![0; queries * k],
+            keys: vec![0.0; queries * k],
+        }
+    }
+
+    /// The places of `queries` queries at a time.
+    fn par_chunks_mut(
+        &mut self,
+        queries: usize,
+    ) -> impl IndexedParallelIterator<Item = (&mut [u32], &mut [f64])> {
+        let keys = self.keys.par_chunks_mut(queries * self.k);
+        self.ids.par_chunks_mut(queries * self.k).zip(keys)
+    }
+
+    /// Takes over the neighbours of `other`'s query.
+    fn copy(&mut self, query: usize, other: &Found, others_query: usize) {
+        let (k, from) = (self.k, others_query * self.k);
+        self.ids[query * k..][..k].copy_from_slice(&other.ids[from..from + k]);
+        self.keys[query * k..][..k].copy_from_slice(&other.keys[from..from + k]);
+    }
+}
+
 /// Which search to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Search {
@@ -50,8 +91,8 @@ pub(crate) enum Search {
 }
 
 impl Search {
-    fn for_dimensions(dimensions: usize) -> Self {
-        if dimensions <= TREE_DIMENSIONS {
+    fn of(metric: Metric, dimensions: usize) -> Self {
+        if metric == Metric::L2 && dimensions <= TREE_DIMENSIONS {
             Search::Tree
         } else {
             Search::Blocks
@@ -65,25 +106,20 @@ pub(crate) fn self_join<T: Feature>(
     k: usize,
     control: &dyn Control,
 ) -> Result<Neighbors> {
-    self_join_by(
-        Search::for_dimensions(points.dimensions()),
-        points,
-        k,
-        control,
-    )
+    let ids = self_join_found(points, k, Metric::L2, control)?.ids;
+    Ok(Neighbors { k, ids })
 }
 
-pub(crate) fn self_join_by<T: Feature>(
-    search: Search,
+fn self_join_found<T: Feature>(
     points: Points<'_, T>,
     k: usize,
+    metric: Metric,
     control: &dyn Control,
-) -> Result<Neighbors> {
-    let ids = match search {
-        Search::Tree => tree::self_join(points, k, control)?,
-        Search::Blocks => blocks::self_join(points, k, control)?,
-    };
-    Ok(Neighbors { k, ids })
+) -> Result<Found> {
+    match Search::of(metric, points.dimensions()) {
+        Search::Tree => tree::self_join(points, k, control),
+        Search::Blocks => blocks::self_join(points, k, metric, control),
+    }
 }
 
 /// The `n_neighbors` nearest other rows of every row of `features`, shape (n, D), nearest first: shape
@@ -94,6 +130,11 @@ pub(crate) fn self_join_by<T: Feature>(
 /// [`ManifoldError::NonFinite`] and [`ManifoldError::TooLarge`] for unusable features,
 /// [`ManifoldError::ParameterNeedsMoreData`] unless 1 ≤ `n_neighbors` < n, and
 /// [`ManifoldError::Cancelled`].
+///
+/// [`ManifoldError::NonFinite`]: crate::ManifoldError::NonFinite
+/// [`ManifoldError::TooLarge`]: crate::ManifoldError::TooLarge
+/// [`ManifoldError::ParameterNeedsMoreData`]: crate::ManifoldError::ParameterNeedsMoreData
+/// [`ManifoldError::Cancelled`]: crate::ManifoldError::Cancelled
 pub fn nearest_neighbors<T: Feature>(
     features: ArrayView2<'_, T>,
     n_neighbors: usize,
@@ -107,28 +148,8 @@ pub(crate) fn of_rows<T: Feature>(
     k: usize,
     control: &dyn Control,
 ) -> Result<Array2<u32>> {
-    check(features)?;
-    let n = features.nrows();
-    if k == 0 || k >= n {
-        return Err(ManifoldError::ParameterNeedsMoreData {
-            name: "n_neighbors",
-            value: k,
-            requirement: "at least 1 neighbour and more rows than neighbours".to_owned(),
-            found: format!("{n} rows"),
-            remedy: "change n_neighbors or search more rows".to_owned(),
-        });
-    }
-    let budget = Budget::new(control);
-    let copy = n * features.ncols() * size_of::<T>();
-    let bytes = predicted_bytes(n, features.ncols(), k) + copy;
-    budget.reserve("exact neighbours", bytes)?;
-    let mut values: Vec<T> = features.iter().copied().collect();
-    enlarge(&mut values);
-    let found = self_join(Points::new(&values, features.ncols()), k, control)?;
-    Array2::from_shape_vec((n, k), found.ids).map_err(|error| ManifoldError::LinearAlgebra {
-        operation: "the shape of the neighbour table",
-        detail: error.to_string(),
-    })
+    let (found, _) = exact::join(features, ("n_neighbors", k), Metric::L2, control)?;
+    exact::table(found.ids, k)
 }
 
 /// For each query the nearest point of another group (`group[query] != group[point]`). Every query
@@ -139,7 +160,7 @@ pub(crate) fn nearest_outside<T: Feature>(
     group: &[u32],
     control: &dyn Control,
 ) -> Result<Vec<u32>> {
-    match Search::for_dimensions(points.dimensions()) {
+    match Search::of(Metric::L2, points.dimensions()) {
         Search::Tree => tree::nearest_outside(points, queries, group, control),
         Search::Blocks => blocks::nearest_outside(points, queries, group, control),
     }
@@ -147,11 +168,15 @@ pub(crate) fn nearest_outside<T: Feature>(
 
 /// Bytes that [`self_join`] allocates, its result included.
 pub(crate) fn predicted_bytes(points: usize, dimensions: usize, k: usize) -> usize {
-    let search = match Search::for_dimensions(dimensions) {
+    predicted_join_bytes(points, dimensions, k, Metric::L2)
+}
+
+fn predicted_join_bytes(points: usize, dimensions: usize, k: usize, metric: Metric) -> usize {
+    let search = match Search::of(metric, dimensions) {
         Search::Tree => tree::predicted_bytes(points),
-        Search::Blocks => blocks::predicted_bytes(points, dimensions, k),
+        Search::Blocks => blocks::predicted_bytes(points, dimensions, k, metric),
     };
-    search + points * k * 4
+    search + points * k * (size_of::<u32>() + size_of::<f64>())
 }
 
 #[cfg(test)]

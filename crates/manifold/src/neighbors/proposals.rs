@@ -11,10 +11,10 @@ pub(super) fn kept(k: usize, points: usize) -> usize {
     (k + (k / 2).max(8)).min(points)
 }
 
-/// A proposed neighbour. `closeness` is x·y − ‖y‖²/2: the larger, the nearer.
+/// A proposed neighbour. `closeness` is x·y less the point's offset: the larger, the nearer.
 #[derive(Clone, Copy)]
 pub(super) struct Candidate {
-    closeness: f32,
+    pub(super) closeness: f32,
     pub(super) id: u32,
 }
 
@@ -56,9 +56,12 @@ impl Block {
         }
     }
 
-    pub(super) fn candidates(&self, point: usize) -> &[Candidate] {
+    /// The candidates of a point, closest first.
+    pub(super) fn sorted(&mut self, point: usize) -> &[Candidate] {
         let start = point * 2 * self.keep;
-        &self.candidates[start..start + self.lengths[point] as usize]
+        let own = &mut self.candidates[start..start + self.lengths[point] as usize];
+        own.sort_unstable_by(|a, b| b.closeness.total_cmp(&a.closeness));
+        own
     }
 }
 
@@ -80,7 +83,7 @@ pub(super) fn multiply(products: &mut [f32], rows: MatRef<'_, f32>, columns: Mat
 pub(super) struct Side<'a> {
     /// Id of the first.
     pub(super) start: usize,
-    pub(super) half_norms: &'a [f32],
+    pub(super) offsets: &'a [f32],
 }
 
 /// Comparisons made at once; a group is looked at closely only if one of them succeeds.
@@ -93,19 +96,19 @@ pub(super) fn propose_rows(
     columns: Side<'_>,
     skip: impl Fn(usize, usize) -> bool,
 ) {
-    let width = columns.half_norms.len();
+    let width = columns.offsets.len();
     for (query, products) in products.chunks(width).enumerate() {
-        let groups = products.chunks(GROUP).zip(columns.half_norms.chunks(GROUP));
-        for (number, (products, half_norms)) in groups.enumerate() {
+        let groups = products.chunks(GROUP).zip(columns.offsets.chunks(GROUP));
+        for (number, (products, offsets)) in groups.enumerate() {
             let threshold = rows.thresholds[query];
             let mut any = false;
-            for (p, h) in products.iter().zip(half_norms) {
+            for (p, h) in products.iter().zip(offsets) {
                 any |= p - h > threshold;
             }
             if !any {
                 continue;
             }
-            for (offset, (p, h)) in products.iter().zip(half_norms).enumerate() {
+            for (offset, (p, h)) in products.iter().zip(offsets).enumerate() {
                 let id = columns.start + number * GROUP + offset;
                 let closeness = p - h;
                 if closeness > rows.thresholds[query] && !skip(query, id) {
@@ -130,26 +133,26 @@ pub(super) fn propose_both(
     columns: &mut Block,
     column_side: Side<'_>,
 ) {
-    let width = column_side.half_norms.len();
+    let width = column_side.offsets.len();
     for (query, products) in products.chunks(width).enumerate() {
-        let own_half_norm = row_side.half_norms[query];
+        let own_offset = row_side.offsets[query];
         let groups = products
             .chunks(GROUP)
-            .zip(column_side.half_norms.chunks(GROUP));
-        for (number, (products, half_norms)) in groups.enumerate() {
+            .zip(column_side.offsets.chunks(GROUP));
+        for (number, (products, offsets)) in groups.enumerate() {
             let first = number * GROUP;
             let threshold = rows.thresholds[query];
             let thresholds = &columns.thresholds[first..first + products.len()];
             let mut any = false;
-            for ((p, h), t) in products.iter().zip(half_norms).zip(thresholds) {
-                any |= (p - h > threshold) | (p - own_half_norm > *t);
+            for ((p, h), t) in products.iter().zip(offsets).zip(thresholds) {
+                any |= (p - h > threshold) | (p - own_offset > *t);
             }
             if !any {
                 continue;
             }
-            for (offset, (p, h)) in products.iter().zip(half_norms).enumerate() {
+            for (offset, (p, h)) in products.iter().zip(offsets).enumerate() {
                 let column = first + offset;
-                let (to_row, to_column) = (p - h, p - own_half_norm);
+                let (to_row, to_column) = (p - h, p - own_offset);
                 if to_row > rows.thresholds[query] {
                     let id = (column_side.start + column) as u32;
                     rows.insert(

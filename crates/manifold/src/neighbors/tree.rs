@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::Found;
 use super::best::Best;
 use crate::control::Meter;
 use crate::points::{Feature, Points, squared_distance};
@@ -14,6 +15,7 @@ const CHUNK: usize = 1024;
 /// only if it is farther by more than both roundings.
 const SLACK: f64 = 1.0 - 1e-12;
 
+#[derive(Debug, Clone)]
 enum Node {
     Leaf {
         start: usize,
@@ -28,36 +30,54 @@ enum Node {
     },
 }
 
-struct Tree<'a, T> {
-    points: Points<'a, T>,
+/// Some of the points, which every call is given anew.
+#[derive(Debug, Clone)]
+pub(super) struct Tree {
     ids: Vec<u32>,
     nodes: Vec<Node>,
 }
 
-impl<'a, T: Feature> Tree<'a, T> {
-    fn new(points: Points<'a, T>, mut ids: Vec<u32>) -> Self {
+/// What stays the same during one descent.
+struct Search<'a, T, A> {
+    points: Points<'a, T>,
+    query: &'a [T],
+    allowed: A,
+}
+
+impl Tree {
+    pub(super) fn new<T: Feature>(points: Points<'_, T>, mut ids: Vec<u32>) -> Self {
         let mut nodes = Vec::with_capacity(4 * ids.len() / LEAF + 1);
         let end = ids.len();
         split(points, &mut ids, 0, end, &mut nodes);
-        Self { points, ids, nodes }
+        Self { ids, nodes }
     }
 
     /// Offers every point that `allowed` lets through and that may be among the best.
-    fn search(&self, query: &[T], best: &mut Best, allowed: &impl Fn(u32) -> bool) {
+    fn search<T: Feature>(
+        &self,
+        points: Points<'_, T>,
+        query: &[T],
+        best: &mut Best,
+        allowed: impl Fn(u32) -> bool,
+    ) {
         let mut offsets = vec![0.0; query.len()];
-        self.visit(0, query, 0.0, &mut offsets, best, allowed);
+        let search = Search {
+            points,
+            query,
+            allowed,
+        };
+        self.visit(0, &search, 0.0, &mut offsets, best);
     }
 
     /// `bound` is the squared distance from the query to the node's cell and `offsets` its parts by
     /// dimension (Arya and Mount 1993).
-    fn visit(
+    fn visit<T: Feature, A: Fn(u32) -> bool>(
         &self,
         node: usize,
-        query: &[T],
+        search: &Search<'_, T, A>,
         bound: f64,
         offsets: &mut [f64],
         best: &mut Best,
-        allowed: &impl Fn(u32) -> bool,
     ) {
         if bound * SLACK > best.worst() {
             return;
@@ -65,8 +85,9 @@ impl<'a, T: Feature> Tree<'a, T> {
         match self.nodes[node] {
             Node::Leaf { start, end } => {
                 for &id in &self.ids[start..end] {
-                    if allowed(id) {
-                        best.offer(squared_distance(query, self.points.row(id as usize)), id);
+                    if (search.allowed)(id) {
+                        let point = search.points.row(id as usize);
+                        best.offer(squared_distance(search.query, point), id);
                     }
                 }
             }
@@ -76,17 +97,17 @@ impl<'a, T: Feature> Tree<'a, T> {
                 left,
                 right,
             } => {
-                let offset = query[dimension].to_f64() - at;
+                let offset = search.query[dimension].to_f64() - at;
                 let (near, far) = if offset <= 0.0 {
                     (left, right)
                 } else {
                     (right, left)
                 };
-                self.visit(near, query, bound, offsets, best, allowed);
+                self.visit(near, search, bound, offsets, best);
                 let before = offsets[dimension];
                 let farther = bound - before * before + offset * offset;
                 offsets[dimension] = offset;
-                self.visit(far, query, farther, offsets, best, allowed);
+                self.visit(far, search, farther, offsets, best);
                 offsets[dimension] = before;
             }
         }
@@ -144,28 +165,45 @@ pub(super) fn self_join<T: Feature>(
     points: Points<'_, T>,
     k: usize,
     control: &dyn Control,
-) -> Result<Vec<u32>> {
+) -> Result<Found> {
     let tree = Tree::new(points, (0..points.len() as u32).collect());
     let meter = Meter::new(control, Phase::Neighbors, points.len() as u64);
-    let mut ids = vec![0; points.len() * k];
-    ids.par_chunks_mut(CHUNK * k)
-        .enumerate()
-        .try_for_each(|(chunk, out)| {
-            meter.check()?;
-            let mut best = Best::new(k);
-            for (offset, out) in out.chunks_mut(k).enumerate() {
-                let point = chunk * CHUNK + offset;
-                best.clear();
-                // Identity decides what "itself" is: another point may lie at distance zero of rounding.
-                tree.search(points.row(point), &mut best, &|id| id as usize != point);
-                out.iter_mut()
-                    .zip(best.ids())
-                    .for_each(|(out, id)| *out = id);
-            }
-            meter.add((out.len() / k) as u64);
-            Ok::<(), crate::ManifoldError>(())
-        })?;
-    Ok(ids)
+    // Identity decides what "itself" is: another point may lie at distance zero of rounding.
+    let others = |place: usize, id: u32| place != id as usize;
+    tree.nearest(points, points, k, &others, &meter)
+}
+
+impl Tree {
+    /// The k nearest points of each query, nearest first, among those that
+    /// `allowed(place of the query, point)` lets through (at least k of them).
+    pub(super) fn nearest<T: Feature>(
+        &self,
+        points: Points<'_, T>,
+        queries: Points<'_, T>,
+        k: usize,
+        allowed: &(impl Fn(usize, u32) -> bool + Sync),
+        meter: &Meter<'_>,
+    ) -> Result<Found> {
+        let mut found = Found::new(queries.len(), k);
+        found
+            .par_chunks_mut(CHUNK)
+            .enumerate()
+            .try_for_each(|(chunk, (ids, keys))| {
+                meter.check()?;
+                let mut best = Best::new(k);
+                let outputs = ids.chunks_mut(k).zip(keys.chunks_mut(k));
+                for (offset, (ids, keys)) in outputs.enumerate() {
+                    let place = chunk * CHUNK + offset;
+                    best.clear();
+                    let allowed = |id: u32| allowed(place, id);
+                    self.search(points, queries.row(place), &mut best, allowed);
+                    best.write(ids, keys);
+                }
+                meter.add((ids.len() / k) as u64);
+                Ok::<(), crate::ManifoldError>(())
+            })?;
+        Ok(found)
+    }
 }
 
 pub(super) fn nearest_outside<T: Feature>(
@@ -198,8 +236,9 @@ pub(super) fn nearest_outside<T: Feature>(
                 }
                 let mut best = Best::new(1);
                 let query = points.row(queries[q as usize] as usize);
-                tree.search(query, &mut best, &|id| group[id as usize] != own);
-                Ok((q, best.ids().next().unwrap_or_default()))
+                let allowed = |id: u32| group[id as usize] != own;
+                tree.search(points, query, &mut best, allowed);
+                Ok((q, best.nearest().unwrap_or_default()))
             })
             .collect();
         for (q, id) in found? {
