@@ -13,6 +13,7 @@ mod matrix;
 mod measured;
 mod model;
 mod neighbors;
+mod paired_sample;
 mod panel;
 mod params;
 mod pca;
@@ -34,12 +35,13 @@ pub use intrinsic_dimension::{
 };
 pub use model::Model;
 pub use neighbors::nearest_neighbors;
+pub use paired_sample::PairedSample;
 pub use params::{
     DEFAULT_LANDMARK_NEIGHBORS, DEFAULT_LANDMARKS, DEFAULT_SAMPLE_SIZE, Lle, LleBuilder, Method,
     Solver,
 };
 pub use pca::{Pca, PcaAccumulator, PcaModel};
-pub use points::Feature;
+pub use points::{Feature, check as check_features};
 pub use quality::{
     LabelAccuracy, LabelOptions, Quality, QualityOptions, Split, embedding_quality, label_accuracy,
     reconstruction_error,
