@@ -14,12 +14,14 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::Signature;
 use super::planner::Catalogs;
-use crate::constants::constant;
+use crate::constants::{constant, magnitude, whole_number};
 
 /// One argument by position or name.
 pub(crate) struct Parameter {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
+    /// Whether a call must give it when it is planned.
+    pub(crate) required: bool,
 }
 
 /// What an argument is read as.
@@ -35,18 +37,27 @@ pub(crate) enum Kind {
 
 impl Parameter {
     pub(crate) const fn table(name: &'static str) -> Self {
-        let kind = Kind::Table;
-        Self { name, kind }
+        Self::new(name, Kind::Table, true)
     }
 
     pub(crate) const fn column(name: &'static str) -> Self {
-        let kind = Kind::Column;
-        Self { name, kind }
+        Self::new(name, Kind::Column, true)
+    }
+
+    pub(crate) const fn optional_column(name: &'static str) -> Self {
+        Self::new(name, Kind::Column, false)
     }
 
     pub(crate) const fn value(name: &'static str) -> Self {
-        let kind = Kind::Value;
-        Self { name, kind }
+        Self::new(name, Kind::Value, false)
+    }
+
+    const fn new(name: &'static str, kind: Kind, required: bool) -> Self {
+        Self {
+            name,
+            kind,
+            required,
+        }
     }
 }
 
@@ -75,7 +86,7 @@ impl Call {
         let mut table = None;
         for parameter in signature.parameters {
             let Some(argument) = given.remove(parameter.name) else {
-                if parameter.kind != Kind::Value {
+                if parameter.required {
                     return plan_err!(
                         "{} needs {}: write {}",
                         signature.name,
@@ -124,6 +135,23 @@ impl Call {
         }
     }
 
+    /// A column argument that a call may leave out; NULL in its place means the same.
+    pub(crate) fn optional_column(&self, name: &str) -> Option<Expr> {
+        let column = self.columns.get(name)?;
+        let is_null = matches!(column, Expr::Literal(value, _) if value.is_null());
+        (!is_null).then(|| column.clone())
+    }
+
+    /// A whole number of at least `least`; `None` where it was left out.
+    pub(crate) fn whole_number(&self, name: &str, least: u64) -> Result<Option<u64>> {
+        whole_number(&self.value(name), least, name, self.signature.name)
+    }
+
+    /// A finite number of at least 0; `None` where it was left out.
+    pub(crate) fn magnitude(&self, name: &str) -> Result<Option<f64>> {
+        magnitude(&self.value(name), name, self.signature.name)
+    }
+
     /// A constant; NULL where it was left out.
     pub(crate) fn value(&self, name: &str) -> ScalarValue {
         self.values.get(name).cloned().unwrap_or(ScalarValue::Null)
@@ -140,6 +168,14 @@ impl Call {
                 self.signature.name
             ),
         }
+    }
+}
+
+/// A column argument as its user knows it.
+pub(crate) fn written(column: &Expr) -> String {
+    match column {
+        Expr::Column(column) => column.name.clone(),
+        other => other.schema_name().to_string(),
     }
 }
 
