@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lakefold::{Diagnostics, FitReporter, Phase};
 
 use crate::numbers::{counted, grouped};
+use crate::stderr::say;
 
 /// A fit shorter than this needs no bar; drawing one would only flicker.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -131,8 +132,20 @@ fn new_bar() -> ProgressBar {
     bar
 }
 
+/// Tells the user what fits found, as much as was asked for.
+pub(crate) fn report_fits(fits: &[Diagnostics], verbose: bool, quiet: bool) {
+    if verbose {
+        for line in diagnostics_lines(fits) {
+            say(&line);
+        }
+    }
+    if let Some(note) = bridge_note(fits).filter(|_| !quiet) {
+        say(&format!("note: {note}"));
+    }
+}
+
 /// News about the data that the user did not ask for but should have: `None` if there is none.
-pub(crate) fn bridge_note(fits: &[Diagnostics]) -> Option<String> {
+fn bridge_note(fits: &[Diagnostics]) -> Option<String> {
     let bridged: Vec<_> = fits.iter().filter(|fit| fit.bridge_rounds > 0).collect();
     if bridged.is_empty() {
         return None;
@@ -161,7 +174,7 @@ pub(crate) fn bridge_note(fits: &[Diagnostics]) -> Option<String> {
 }
 
 /// One line a fit.
-pub(crate) fn diagnostics_lines(fits: &[Diagnostics]) -> Vec<String> {
+fn diagnostics_lines(fits: &[Diagnostics]) -> Vec<String> {
     let mut lines: Vec<String> = fits
         .iter()
         .take(LISTED_FITS)
