@@ -44,15 +44,17 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Sql(arguments) => sql(&arguments, matches),
         Command::Fit(arguments) => {
-            startup::run(&arguments.session, |runtime, session, progress| {
+            startup::run("fit", &arguments.session, |runtime, session, progress| {
                 runtime.block_on(fit::run(&session, &arguments, &progress))
             })
         }
-        Command::Evaluate(arguments) => {
-            startup::run(&arguments.session, |runtime, session, progress| {
+        Command::Evaluate(arguments) => startup::run(
+            "evaluate",
+            &arguments.session,
+            |runtime, session, progress| {
                 runtime.block_on(evaluate::run(&session, &arguments, &progress))
-            })
-        }
+            },
+        ),
     };
     result.unwrap_or_else(|failure| failure.report())
 }
@@ -60,11 +62,15 @@ fn main() -> ExitCode {
 /// `lakefold sql`.
 fn sql(arguments: &SqlArgs, matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let scripts = scripts::read(arguments, matches).map_err(Failure::Failed)?;
-    startup::run(&arguments.session, |runtime, session, progress| {
-        let mut runner = Runner::new(session, arguments, progress);
-        match scripts {
-            Some(scripts) => runtime.block_on(runner.run_scripts(&scripts)),
-            None => repl::run(runtime, &mut runner),
-        }
-    })
+    startup::run(
+        "lle_embed",
+        &arguments.session,
+        |runtime, session, progress| {
+            let mut runner = Runner::new(session, arguments, progress);
+            match scripts {
+                Some(scripts) => runtime.block_on(runner.run_scripts(&scripts)),
+                None => repl::run(runtime, &mut runner),
+            }
+        },
+    )
 }

@@ -21,6 +21,8 @@ const LISTED_FITS: usize = 20;
 /// [`FitProgress::take`].
 #[derive(Debug)]
 pub(crate) struct FitProgress {
+    /// What is being done, for the bar.
+    name: &'static str,
     visible: bool,
     state: Mutex<State>,
 }
@@ -35,9 +37,10 @@ struct State {
 
 impl FitProgress {
     /// `wanted` is false for `--quiet`.
-    pub(crate) fn new(wanted: bool) -> Self {
+    pub(crate) fn new(name: &'static str, wanted: bool) -> Self {
         let visible = wanted && std::io::stderr().is_terminal();
         Self {
+            name,
             visible,
             state: Mutex::default(),
         }
@@ -97,7 +100,7 @@ impl FitReporter for FitProgress {
             return;
         }
         let fit = state.fits.len() + 1;
-        let bar = state.bar.get_or_insert_with(new_bar);
+        let bar = state.bar.get_or_insert_with(|| new_bar(self.name));
         bar.set_position(
             STEPS
                 .saturating_mul(done)
@@ -121,12 +124,13 @@ impl FitReporter for FitProgress {
     }
 }
 
-fn new_bar() -> ProgressBar {
+fn new_bar(name: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr());
-    let template = "{spinner} lle_embed: {msg:<16} {bar:30} {percent:>3} %  {elapsed}";
+    let template = "{spinner} {prefix}: {msg:<16} {bar:30} {percent:>3} %  {elapsed}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
+    bar.set_prefix(name);
     // Factorisations report nothing for a while; the spinner shows that they live.
     bar.enable_steady_tick(Duration::from_millis(120));
     bar

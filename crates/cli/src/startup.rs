@@ -15,12 +15,13 @@ use crate::progress::FitProgress;
 /// How long an interrupted fit may take to notice before the process ends without it.
 const CANCELLATION_GRACE: Duration = Duration::from_secs(3);
 
-/// The exit code of `work`, or why it could not start.
+/// The exit code of `work`, or why it could not start. `name` stands beside its progress bar.
 pub(crate) fn run(
+    name: &'static str,
     arguments: &SessionArgs,
     work: impl FnOnce(&Runtime, Session, Arc<FitProgress>) -> Result<(), Failure>,
 ) -> Result<ExitCode, Failure> {
-    let progress = Arc::new(FitProgress::new(!arguments.quiet));
+    let progress = Arc::new(FitProgress::new(name, !arguments.quiet));
     logging::start(arguments.quiet, &progress);
     let mut builder = SessionBuilder::new().reporter(Arc::clone(&progress) as _);
     if let Some(limit) = arguments.memory_limit {

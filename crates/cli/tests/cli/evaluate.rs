@@ -1,7 +1,8 @@
 //! `lakefold evaluate` and `lakefold fit`.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -219,4 +220,29 @@ fn what_cannot_be_fitted() {
         assert!(text.contains(expected), "{text}");
     }
     assert!(!model.exists());
+}
+
+#[test]
+fn control_c_stops_the_measurement() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("points.parquet");
+    let path = path.to_str().unwrap();
+    let copy = format!(
+        "COPY (SELECT make_array(random(), random(), random(), random()) AS x
+         FROM generate_series(1, 60000)) TO '{path}'"
+    );
+    stdout(&["-q", "-c", &copy]);
+    // Minutes of work, if nothing stopped it.
+    let columns = ["--features", "x", "--embedding", "x"];
+    let mut child = lakefold()
+        .args(["evaluate", path, "--sample-size", "60000", "-q"])
+        .args(columns)
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(child.try_wait().unwrap(), None);
+    let id = child.id().to_string();
+    let kill = Command::new("kill").args(["-INT", &id]).status().unwrap();
+    assert!(kill.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }

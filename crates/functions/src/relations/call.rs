@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
+use datafusion::common::{DFSchema, Result, ScalarValue, plan_datafusion_err, plan_err};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::planner::RelationPlannerContext;
@@ -121,18 +121,14 @@ impl Call {
 
     /// The plan of a table argument, which every call has.
     pub(crate) fn table(&self, name: &str) -> Result<LogicalPlan> {
-        match self.tables.get(name) {
-            Some(plan) => Ok(plan.clone()),
-            None => plan_err!("{} needs {name}", self.signature.name),
-        }
+        let table = self.tables.get(name).cloned();
+        table.ok_or_else(|| plan_datafusion_err!("{} needs {name}", self.signature.name))
     }
 
     /// A column argument, which every call has.
     pub(crate) fn column(&self, name: &str) -> Result<Expr> {
-        match self.columns.get(name) {
-            Some(column) => Ok(column.clone()),
-            None => plan_err!("{} needs {name}", self.signature.name),
-        }
+        let column = self.columns.get(name).cloned();
+        column.ok_or_else(|| plan_datafusion_err!("{} needs {name}", self.signature.name))
     }
 
     /// A column argument that a call may leave out; NULL in its place means the same.
@@ -203,8 +199,8 @@ fn assign(
                 }
                 (parameter, expression)
             }
-            FunctionArg::Named { name, arg, .. } => (find(signature, name, context)?, arg),
-            FunctionArg::ExprNamed {
+            FunctionArg::Named { name, arg, .. }
+            | FunctionArg::ExprNamed {
                 name: SqlExpr::Identifier(name),
                 arg,
                 ..
@@ -236,14 +232,14 @@ fn find(
     context: &dyn RelationPlannerContext,
 ) -> Result<&'static Parameter> {
     let name = context.normalize_ident(name);
-    match signature.parameters.iter().find(|p| p.name == name) {
-        Some(parameter) => Ok(parameter),
-        None => plan_err!(
+    let parameter = signature.parameters.iter().find(|p| p.name == name);
+    parameter.ok_or_else(|| {
+        plan_datafusion_err!(
             "{} has no argument '{name}': write {}",
             signature.name,
             signature.syntax()
-        ),
-    }
+        )
+    })
 }
 
 fn plan_table(

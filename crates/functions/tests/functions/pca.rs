@@ -158,6 +158,14 @@ async fn beyond_what_is_held_rows_wait_on_disk() {
 }
 
 #[tokio::test]
+async fn a_reader_that_leaves_early_leaves_nothing_behind() {
+    let ctx = session_with(roll_batch(500));
+    let some = query(&ctx, "SELECT id, embedding FROM pca(t, x) LIMIT 3").await;
+    assert_eq!(some.unwrap().num_rows(), 3);
+    assert_eq!(ctx.runtime_env().memory_pool.reserved(), 0);
+}
+
+#[tokio::test]
 async fn bad_input_is_named() {
     let ctx = session_with(roll_batch(30));
     for (arguments, expected) in [
