@@ -1,11 +1,14 @@
 //! Every flag, defined once: help and parsing follow from here.
 
+use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use datafusion_cli::print_options::MaxRows;
+use lakefold::{Method, Solver};
 
+use crate::auto::NumberOrAuto;
 use crate::memory_size::MemoryLimit;
 
 /// Manifold learning as SQL functions over Parquet.
@@ -24,6 +27,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Sql(SqlArgs),
+    Fit(FitArgs),
+    Evaluate(EvaluateArgs),
 }
 
 /// Run SQL over files
@@ -53,6 +58,13 @@ pub(crate) struct SqlArgs {
     #[arg(long, value_name = "N", default_value = "40")]
     pub(crate) max_rows: MaxRows,
 
+    #[command(flatten)]
+    pub(crate) session: SessionArgs,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct SessionArgs {
     /// Memory for fits, sorts, joins and aggregates, such as 512m, 4g, 1.5GiB (units of 1024), or
     /// `unlimited` [default: 80 % of the machine's or container's memory]
     #[arg(long, value_name = "SIZE")]
@@ -69,6 +81,136 @@ pub(crate) struct SqlArgs {
     /// Print what each fit found and did
     #[arg(short, long, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
+}
+
+impl SessionArgs {
+    /// Whether to tell what each fit found; on a terminal the line takes the place of the bar.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose || (!self.quiet && std::io::stderr().is_terminal())
+    }
+}
+
+/// Fit an embedding and write it as a model
+///
+/// The model is a Parquet file, one row a landmark, which lle_transform reads. Rows are read once as a
+/// stream. A summary goes to stderr.
+#[derive(Debug, Args)]
+#[command(after_help = FIT_EXAMPLES)]
+pub(crate) struct FitArgs {
+    /// File, glob, directory or URL of the rows
+    #[arg(value_name = "INPUT")]
+    pub(crate) input: String,
+
+    /// Column of vectors, spelled as in the file
+    #[arg(long, value_name = "NAME")]
+    pub(crate) column: String,
+
+    /// File or URL that the model is written to
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: String,
+
+    /// Dimensions of the embedding, or `auto` [default: 2]
+    #[arg(long, value_name = "D")]
+    pub(crate) n_components: Option<NumberOrAuto<NonZeroUsize>>,
+
+    /// Neighbours of each row, or `auto` [default: auto]
+    #[arg(long, value_name = "K")]
+    pub(crate) n_neighbors: Option<NumberOrAuto<NonZeroUsize>>,
+
+    /// Regularisation of the weights, times the trace of the local Gram matrix, or `auto`
+    /// [default: auto]
+    #[arg(long, value_name = "REG")]
+    pub(crate) reg: Option<NumberOrAuto<f64>>,
+
+    /// Which local geometry is kept: standard, modified, hessian or ltsa [default: standard]
+    #[arg(long, value_name = "NAME", value_parser = method)]
+    pub(crate) method: Option<String>,
+
+    /// How the eigenproblem is solved: auto, dense, exact or landmarks [default: auto]
+    #[arg(long, value_name = "NAME", value_parser = solver)]
+    pub(crate) solver: Option<String>,
+
+    /// Of samples, landmarks and start vectors [default: 0]
+    #[arg(long, value_name = "SEED")]
+    pub(crate) seed: Option<u64>,
+
+    /// Landmarks of the landmarks solver [default: it decides]
+    #[arg(long, value_name = "L")]
+    pub(crate) n_landmarks: Option<NonZeroUsize>,
+
+    /// Landmarks that a row is a combination of [default: the solver decides]
+    #[arg(long, value_name = "M")]
+    pub(crate) landmark_neighbors: Option<NonZeroUsize>,
+
+    /// Rows that are fitted at most; of more, a sample of this many [default: 65536]
+    #[arg(long, value_name = "N")]
+    pub(crate) sample_size: Option<NonZeroUsize>,
+
+    /// What is said of the fit, and where
+    #[arg(long, value_enum, default_value_t = FitFormat::Text)]
+    pub(crate) format: FitFormat,
+
+    #[command(flatten)]
+    pub(crate) session: SessionArgs,
+}
+
+/// What `fit` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FitFormat {
+    /// A summary on stderr, nothing on stdout
+    Text,
+    /// All diagnostics as a JSON object on stdout
+    Json,
+}
+
+/// Measure how good an embedding is
+///
+/// Writes one JSON object to stdout: trustworthiness, continuity, neighborhood_preservation and
+/// lle_objective, exact up to --sample-size rows and beyond it on a sample; with --label also the share
+/// of rows whose label wins the vote of their 10 nearest neighbours.
+#[derive(Debug, Args)]
+#[command(after_help = EVALUATE_EXAMPLES)]
+pub(crate) struct EvaluateArgs {
+    /// File, glob, directory or URL of the rows
+    #[arg(value_name = "INPUT")]
+    pub(crate) input: String,
+
+    /// Column of the vectors that were embedded, spelled as in the file
+    #[arg(long, value_name = "NAME")]
+    pub(crate) features: String,
+
+    /// Column of their embedding
+    #[arg(long, value_name = "NAME")]
+    pub(crate) embedding: String,
+
+    /// Column of labels
+    #[arg(long, value_name = "NAME")]
+    pub(crate) label: Option<String>,
+
+    /// Neighbours of each row
+    #[arg(long, value_name = "K", default_value = "12")]
+    pub(crate) k: NonZeroUsize,
+
+    /// Rows that are measured at most. Time grows with its square
+    #[arg(long, value_name = "N", default_value = "5000")]
+    pub(crate) sample_size: NonZeroUsize,
+
+    /// Of the sample and of the split of labelled rows
+    #[arg(long, value_name = "SEED", default_value = "0")]
+    pub(crate) seed: u64,
+
+    #[command(flatten)]
+    pub(crate) session: SessionArgs,
+}
+
+fn method(name: &str) -> Result<String, String> {
+    let method = Method::parse(name).map_err(|error| error.to_string())?;
+    Ok(method.name().to_owned())
+}
+
+fn solver(name: &str) -> Result<String, String> {
+    let solver = Solver::parse(name).map_err(|error| error.to_string())?;
+    Ok(solver.name().to_owned())
 }
 
 /// The formats of results.
@@ -115,5 +257,20 @@ Environment:
   LAKEFOLD_LOG or RUST_LOG   what is logged on stderr, such as info or lakefold_manifold=debug
   XDG_DATA_HOME              where the shell keeps its history [default: ~/.local/share]
   NO_COLOR                   no colours in the shell
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted";
+
+const FIT_EXAMPLES: &str = "\
+Examples:
+  lakefold fit packages.parquet --column embedding --model packages.model.parquet --n-components 16
+  lakefold sql -c \"SELECT package, lle_transform(embedding, 'packages.model.parquet') AS e
+    FROM 'packages.parquet'\"
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted";
+
+const EVALUATE_EXAMPLES: &str = "\
+Examples:
+  lakefold sql -c \"COPY (SELECT *, lle_embed(embedding, 16) AS e FROM 'packages.parquet') TO 'e.parquet'\"
+  lakefold evaluate e.parquet --features embedding --embedding e --label section
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted";

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::args::SqlArgs;
 use crate::progress::FitProgress;
 
 /// Warnings of ours by default, and only errors of the libraries below, whose warnings are for
 /// their own developers. `LAKEFOLD_LOG`, else `RUST_LOG`, overrides.
-pub(crate) fn start(arguments: &SqlArgs, progress: &Arc<FitProgress>) {
-    let ours = if arguments.quiet { "error" } else { "warn" };
+pub(crate) fn start(quiet: bool, progress: &Arc<FitProgress>) {
+    let ours = if quiet { "error" } else { "warn" };
     let default = format!(
         "error,lakefold={ours},lakefold_lake={ours},lakefold_functions={ours},lakefold_manifold={ours}"
     );

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lakefold::{Diagnostics, FitReporter, Phase};
 
 use crate::numbers::{counted, grouped};
+use crate::stderr::say;
 
 /// A fit shorter than this needs no bar; drawing one would only flicker.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -20,6 +21,8 @@ const LISTED_FITS: usize = 20;
 /// [`FitProgress::take`].
 #[derive(Debug)]
 pub(crate) struct FitProgress {
+    /// What is being done, for the bar.
+    name: &'static str,
     visible: bool,
     state: Mutex<State>,
 }
@@ -34,9 +37,10 @@ struct State {
 
 impl FitProgress {
     /// `wanted` is false for `--quiet`.
-    pub(crate) fn new(wanted: bool) -> Self {
+    pub(crate) fn new(name: &'static str, wanted: bool) -> Self {
         let visible = wanted && std::io::stderr().is_terminal();
         Self {
+            name,
             visible,
             state: Mutex::default(),
         }
@@ -96,7 +100,7 @@ impl FitReporter for FitProgress {
             return;
         }
         let fit = state.fits.len() + 1;
-        let bar = state.bar.get_or_insert_with(new_bar);
+        let bar = state.bar.get_or_insert_with(|| new_bar(self.name));
         bar.set_position(
             STEPS
                 .saturating_mul(done)
@@ -120,19 +124,32 @@ impl FitReporter for FitProgress {
     }
 }
 
-fn new_bar() -> ProgressBar {
+fn new_bar(name: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr());
-    let template = "{spinner} lle_embed: {msg:<16} {bar:30} {percent:>3} %  {elapsed}";
+    let template = "{spinner} {prefix}: {msg:<16} {bar:30} {percent:>3} %  {elapsed}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
+    bar.set_prefix(name);
     // Factorisations report nothing for a while; the spinner shows that they live.
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
 }
 
+/// Tells the user what fits found, as much as was asked for.
+pub(crate) fn report_fits(fits: &[Diagnostics], verbose: bool, quiet: bool) {
+    if verbose {
+        for line in diagnostics_lines(fits) {
+            say(&line);
+        }
+    }
+    if let Some(note) = bridge_note(fits).filter(|_| !quiet) {
+        say(&format!("note: {note}"));
+    }
+}
+
 /// News about the data that the user did not ask for but should have: `None` if there is none.
-pub(crate) fn bridge_note(fits: &[Diagnostics]) -> Option<String> {
+fn bridge_note(fits: &[Diagnostics]) -> Option<String> {
     let bridged: Vec<_> = fits.iter().filter(|fit| fit.bridge_rounds > 0).collect();
     if bridged.is_empty() {
         return None;
@@ -161,7 +178,7 @@ pub(crate) fn bridge_note(fits: &[Diagnostics]) -> Option<String> {
 }
 
 /// One line a fit.
-pub(crate) fn diagnostics_lines(fits: &[Diagnostics]) -> Vec<String> {
+fn diagnostics_lines(fits: &[Diagnostics]) -> Vec<String> {
     let mut lines: Vec<String> = fits
         .iter()
         .take(LISTED_FITS)

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use datafusion::logical_expr::Documentation;
-use lakefold::{error_message, function_names};
+use lakefold::{error_message, function_names, relation_documentation};
 use tokio::runtime::Runtime;
 
 use crate::args::Format;
@@ -115,7 +115,7 @@ fn list_functions(runner: &Runner) -> Result<(), Failure> {
                     .map(str::to_owned)
             })
             .unwrap_or_default();
-        say(&format!("{name:<18}{}", summary.trim()));
+        say(&format!("{name:<26}{}", summary.trim()));
     }
     say("\\h NAME describes one, DataFusion's as well, which SHOW FUNCTIONS; lists");
     Ok(())
@@ -160,5 +160,8 @@ fn documentation(runner: &Runner, name: &str) -> Option<Documentation> {
             .get(name)
             .and_then(|f| f.documentation().cloned())
     };
-    window.or_else(scalar).or_else(aggregate)
+    window
+        .or_else(scalar)
+        .or_else(aggregate)
+        .or_else(|| relation_documentation(name))
 }

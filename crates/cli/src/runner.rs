@@ -1,6 +1,6 @@
 //! Runs statements, one after the other.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::args::{Format, SqlArgs};
 use crate::failure::Failure;
 use crate::numbers::{counted, grouped};
 use crate::output::Output;
-use crate::progress::{FitProgress, bridge_note, diagnostics_lines};
+use crate::progress::{FitProgress, report_fits};
 use crate::scripts::Script;
 use crate::stderr::say;
 
@@ -38,9 +38,8 @@ impl Runner {
             session,
             format: arguments.format,
             max_rows: arguments.max_rows,
-            quiet: arguments.quiet,
-            // On a terminal the line takes the place of the bar.
-            verbose: arguments.verbose || (!arguments.quiet && std::io::stderr().is_terminal()),
+            quiet: arguments.session.quiet,
+            verbose: arguments.session.is_verbose(),
             progress,
         }
     }
@@ -125,20 +124,9 @@ impl Runner {
         };
         let fits = self.progress.take();
         if result.is_ok() {
-            self.report_fits(&fits);
+            report_fits(&fits, self.verbose, self.quiet);
         }
         result
-    }
-
-    fn report_fits(&self, fits: &[lakefold::Diagnostics]) {
-        if self.verbose {
-            for line in diagnostics_lines(fits) {
-                say(&line);
-            }
-        }
-        if let Some(note) = bridge_note(fits).filter(|_| !self.quiet) {
-            say(&format!("note: {note}"));
-        }
     }
 
     async fn plan_and_print(&self, statement: Statement) -> Result<(), Failure> {

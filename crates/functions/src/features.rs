@@ -189,6 +189,28 @@ pub(crate) fn measure(lists: &[ArrayRef], site: &Site) -> Result<Extent> {
     })
 }
 
+/// Compares the rows of a batch with those of batches before it, which set `known`.
+pub(crate) fn check_dimensions(
+    known: &mut Option<usize>,
+    extent: &Extent,
+    site: &Site,
+) -> Result<()> {
+    if extent.rows == 0 {
+        return Ok(());
+    }
+    let known = *known.get_or_insert(extent.dimensions);
+    if known == extent.dimensions {
+        return Ok(());
+    }
+    let row = input_row(&extent.present, 0)?;
+    exec_err!(
+        "{site}: {} has {} dimensions, but rows before it have {known}: every row needs the same number, \
+         filter the row out or pad the list",
+        site.row(row),
+        extent.dimensions
+    )
+}
+
 /// Copies the rows that are not NULL, coerced to `float`.
 pub(crate) fn extract(lists: &[ArrayRef], extent: Extent, float: FloatType) -> Result<Features> {
     let matrix = match float {

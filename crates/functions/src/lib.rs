@@ -27,6 +27,7 @@
 //! [`LleExec`], because `DataFusion`'s window operator would run the fit on an async thread with no
 //! memory accounting.
 
+mod clauses;
 mod constants;
 mod embeddings;
 mod evaluator;
@@ -42,12 +43,14 @@ mod lle_metrics;
 mod lle_model;
 mod lle_options;
 mod lle_parameters;
+mod lle_reconstruction_error;
 mod lle_rule;
 mod lle_stream;
 mod lle_transform;
 mod memory;
 mod model_file;
 mod model_store;
+mod pca_fit;
 mod progress;
 mod reference;
 mod register;
@@ -61,6 +64,7 @@ pub use lakefold_manifold as manifold;
 pub use lle_embed::LleEmbed;
 pub use lle_exec::{LleCall, LleExec};
 pub use lle_options::OPTION_NAMES as LLE_OPTION_NAMES;
+pub use lle_reconstruction_error::LleReconstructionError;
 pub use lle_rule::EmbedWithLleExec;
 pub use lle_transform::LleTransform;
 pub use model_file::{MODEL_VERSION, ModelDescription};
@@ -71,5 +75,5 @@ pub use register::{
     WINDOW_FUNCTION_NAMES, all_scalar_udfs, all_window_udfs, function_names,
     physical_optimizer_rule, register_all,
 };
-pub use relations::{LakefoldRelations, relation_functions};
+pub use relations::{LakefoldRelations, relation_documentation, relation_functions};
 pub use softmax::Softmax;

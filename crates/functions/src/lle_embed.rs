@@ -4,19 +4,18 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, plan_datafusion_err, plan_err};
-use datafusion::logical_expr::expr::{NullTreatment, WindowFunction};
 use datafusion::logical_expr::function::{
     ExpressionArgs, PartitionEvaluatorArgs, WindowFunctionSimplification, WindowUDFFieldArgs,
 };
 use datafusion::logical_expr::{
-    Documentation, Expr, LimitEffect, PartitionEvaluator, Signature, Volatility, WindowFrameBound,
-    WindowFrameUnits, WindowUDFImpl,
+    Documentation, Expr, LimitEffect, PartitionEvaluator, Signature, Volatility, WindowUDFImpl,
 };
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use datafusion_macros::user_doc;
 use lakefold_manifold::Lle;
 
+use crate::clauses::check_clauses;
 use crate::constants::constant;
 use crate::embeddings::element;
 use crate::evaluator::LleEvaluator;
@@ -159,7 +158,7 @@ impl WindowUDFImpl for LleEmbed {
     fn simplify(&self) -> Option<WindowFunctionSimplification> {
         // The only place that sees the clauses around the call before the plan drops them.
         Some(Box::new(|call, _| {
-            check_clauses(&call)?;
+            check_clauses(&call, NAME)?;
             Ok(Expr::from(call))
         }))
     }
@@ -241,31 +240,4 @@ pub(crate) fn float_type(features: &DataType, function: &str) -> Result<FloatTyp
         };
         plan_datafusion_err!("features of {function} must be a list of numbers, got {features}: {remedy}")
     })
-}
-
-fn check_clauses(call: &WindowFunction) -> Result<()> {
-    let frame = &call.params.window_frame;
-    let whole = frame.start_bound.is_unbounded() && frame.end_bound.is_unbounded();
-    // With ORDER BY and no frame, SQL's default runs to the current row; nobody asked for that.
-    let default = frame.start_bound.is_unbounded()
-        && frame.end_bound == WindowFrameBound::CurrentRow
-        && frame.units != WindowFrameUnits::Groups
-        && !call.params.order_by.is_empty();
-    if !whole && !default {
-        return plan_err!(
-            "lle_embed fits whole partitions, it cannot follow the window frame {frame}: leave the frame \
-             out"
-        );
-    }
-    if call.params.distinct {
-        return plan_err!(
-            "lle_embed takes no DISTINCT: equal rows are merged in the fit and get equal embeddings anyway"
-        );
-    }
-    if call.params.null_treatment == Some(NullTreatment::IgnoreNulls) {
-        return plan_err!(
-            "lle_embed takes no IGNORE NULLS: rows with NULL features never take part in the fit"
-        );
-    }
-    Ok(())
 }

@@ -30,7 +30,7 @@ const PARAMETERS: [&str; 2] = ["features", "model"];
 Features are read as the model's float type. NaN, infinity, a NULL inside a list and lists of another length than the model's are errors that name the row.",
     syntax_example = "lle_transform(features, model)",
     sql_example = r"```sql
-SELECT * FROM lle_fit('sample_data/digits.parquet', pixels, n_components => 2, model => '/tmp/digits_model.parquet');
+SELECT * FROM lle_fit((SELECT * FROM 'sample_data/digits.parquet'), pixels, n_components => 2, model => '/tmp/digits_model.parquet');
 
 SELECT id, lle_transform(pixels, '/tmp/digits_model.parquet') AS embedding
 FROM 'sample_data/digits.parquet'

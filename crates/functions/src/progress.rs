@@ -16,7 +16,7 @@ pub trait FitReporter: Send + Sync + Debug {
     fn progress(&self, phase: Phase, done: u64, total: u64);
     /// The fit that ended.
     fn finished(&self, diagnostics: &Diagnostics);
-    /// The fit failed or was cancelled.
+    /// The fit failed, was cancelled, or was no fit but a measurement, which has no diagnostics.
     fn failed(&self);
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use datafusion::logical_expr::Documentation;
 
 use crate::register::{all_scalar_udfs, all_window_udfs};
+use crate::relations::{relation_documentation, relation_functions};
 
 /// `docs/reference.md`, as Markdown.
 pub fn reference_markdown() -> String {
@@ -27,6 +28,20 @@ pub fn reference_markdown() -> String {
             ));
         }
     }
+    for (name, _) in relation_functions() {
+        if let Some(documentation) = relation_documentation(name) {
+            functions.push((name.to_owned(), "function in FROM", documentation));
+        }
+    }
+    // Sections in the order of their first functions; within one, window functions come first.
+    let sections: Vec<&str> = functions
+        .iter()
+        .map(|(_, _, documentation)| documentation.doc_section.label)
+        .collect();
+    functions.sort_by_key(|(_, _, documentation)| {
+        let label = documentation.doc_section.label;
+        sections.iter().position(|section| *section == label)
+    });
     let mut page = String::from(
         "# Function reference\n\n\
          <!-- Generated from crates/functions by `make docs-reference`: edit the functions instead. -->\n",

@@ -9,13 +9,14 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionContext;
 
 use crate::lle_embed::{self, LleEmbed};
+use crate::lle_reconstruction_error::{self, LleReconstructionError};
 use crate::lle_rule::EmbedWithLleExec;
 use crate::lle_transform::LleTransform;
-use crate::relations::LakefoldRelations;
+use crate::relations::{LakefoldRelations, relation_functions};
 use crate::softmax::Softmax;
 
 /// Names of the window functions. In Lakefold's own session they may be called without OVER.
-pub const WINDOW_FUNCTION_NAMES: [&str; 1] = [lle_embed::NAME];
+pub const WINDOW_FUNCTION_NAMES: [&str; 2] = [lle_embed::NAME, lle_reconstruction_error::NAME];
 
 /// Every scalar function, by name.
 ///
@@ -33,10 +34,13 @@ pub fn all_scalar_udfs() -> Result<Vec<ScalarUDF>> {
 /// # Errors
 /// Never in practice: only if `DataFusion` rejects a signature.
 pub fn all_window_udfs() -> Result<Vec<WindowUDF>> {
-    Ok(vec![WindowUDF::from(LleEmbed::try_new()?)])
+    Ok(vec![
+        WindowUDF::from(LleEmbed::try_new()?),
+        WindowUDF::from(LleReconstructionError::try_new()?),
+    ])
 }
 
-/// Names of all functions: window functions first, then scalar ones.
+/// Names of all functions: window functions first, then scalar ones, then those in FROM.
 ///
 /// # Errors
 /// Never in practice: only if `DataFusion` rejects a signature.
@@ -46,6 +50,7 @@ pub fn function_names() -> Result<Vec<String>> {
     let windows = windows.iter().map(WindowUDF::name);
     Ok(windows
         .chain(scalars.iter().map(ScalarUDF::name))
+        .chain(relation_functions().map(|(name, _)| name))
         .map(str::to_owned)
         .collect())
 }
@@ -104,7 +109,19 @@ mod tests {
             .map(|function| function.name().to_owned())
             .collect();
         assert_eq!(names, WINDOW_FUNCTION_NAMES);
-        assert_eq!(function_names().unwrap(), ["lle_embed", "softmax"]);
+        assert_eq!(
+            function_names().unwrap(),
+            [
+                "lle_embed",
+                "lle_reconstruction_error",
+                "lle_transform",
+                "softmax",
+                "embedding_quality",
+                "lle",
+                "lle_fit",
+                "pca"
+            ]
+        );
         assert!(
             all_window_udfs()
                 .unwrap()

@@ -36,8 +36,9 @@ async fn the_examples_run() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    assert!(examples.len() >= 4, "{} examples", examples.len());
-    for example in examples {
+    assert!(examples.len() >= 8, "{} examples", examples.len());
+    let statements = examples.iter().flat_map(|example| example.split(';'));
+    for example in statements.filter(|statement| !statement.trim().is_empty()) {
         let batches = ctx
             .sql(example)
             .await

@@ -270,10 +270,17 @@ impl Session {
         let known = WINDOW_FUNCTION_NAMES.iter().filter_map(|name| {
             let function = state.window_functions().get(*name)?;
             let parameters = function.signature().parameter_names.clone();
+            let parameters = parameters.unwrap_or_default();
+            let takes_options = parameters.iter().any(|name| name == "options");
+            let options: &[&str] = if takes_options {
+                &LLE_OPTION_NAMES
+            } else {
+                &[]
+            };
             let known = KnownFunction {
                 is_window: true,
-                parameters: parameters.unwrap_or_default(),
-                options: LLE_OPTION_NAMES.map(str::to_owned).to_vec(),
+                parameters,
+                options: options.iter().map(|name| (*name).to_owned()).collect(),
             };
             Some(((*name).to_owned(), known))
         });

@@ -48,6 +48,12 @@ async fn bare_calls_work_in_views_tables_and_subqueries() {
             .to_string()
             .contains("| 120 |")
     );
+    let errors =
+        "SELECT count(*) AS n FROM (SELECT lle_reconstruction_error(position, reg => 0.1) AS e
+        FROM points) WHERE e > 0";
+    let rows = session.sql(errors).await.unwrap().collect().await.unwrap();
+    let rows = pretty_format_batches(&rows).unwrap().to_string();
+    assert!(rows.contains("| 120 |"), "{rows}");
     let unnamed = "WITH c AS (SELECT lle_embed(position, 2, 8) FROM points) SELECT * FROM c";
     assert_eq!(
         names(&session, unnamed).await,

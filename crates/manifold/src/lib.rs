@@ -15,6 +15,7 @@ mod matrix;
 mod measured;
 mod model;
 mod neighbors;
+mod paired_sample;
 mod panel;
 mod params;
 mod pca;
@@ -40,12 +41,13 @@ pub use laplacian::{
 };
 pub use model::Model;
 pub use neighbors::{ExactIndex, Metric, Nearest, nearest_neighbors, nearest_rows};
+pub use paired_sample::PairedSample;
 pub use params::{
     DEFAULT_LANDMARK_NEIGHBORS, DEFAULT_LANDMARKS, DEFAULT_SAMPLE_SIZE, Lle, LleBuilder, Method,
     Solver,
 };
 pub use pca::{Pca, PcaAccumulator, PcaModel};
-pub use points::Feature;
+pub use points::{Feature, check as check_features};
 pub use quality::{
     LabelAccuracy, LabelOptions, Quality, QualityOptions, Split, embedding_quality, label_accuracy,
     reconstruction_error,

@@ -225,8 +225,13 @@ pub(crate) fn enlarge<T: Feature>(values: &mut [T]) -> u32 {
     steps
 }
 
-/// Rows that can be told apart by finite squared distances.
-pub(crate) fn check<T: Feature>(features: ArrayView2<'_, T>) -> Result<()> {
+/// Whether rows, shape (n, D), can be told apart by finite squared distances. Whatever takes features checks
+/// them so; it is public for those who keep rows for later.
+///
+/// # Errors
+/// [`ManifoldError::NonFinite`] and [`ManifoldError::TooLarge`] for the first such value;
+/// [`ManifoldError::InvalidParameter`] for zero dimensions or too many rows.
+pub fn check<T: Feature>(features: ArrayView2<'_, T>) -> Result<()> {
     let (rows, dimensions) = features.dim();
     let invalid = |value: String, requirement: &str| {
         Err(ManifoldError::InvalidParameter {

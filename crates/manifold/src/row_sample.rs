@@ -114,7 +114,7 @@ impl<T: Feature> Sample<T> {
 }
 
 /// Rows kept before the surplus is thrown away.
-fn room(limit: usize) -> usize {
+pub(crate) fn room(limit: usize) -> usize {
     limit + (limit / 4).max(1024)
 }
 

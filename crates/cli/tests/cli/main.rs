@@ -2,6 +2,7 @@
 
 mod common;
 mod embed;
+mod evaluate;
 mod formats;
 mod lake;
 mod repl;

@@ -88,6 +88,10 @@ fn commands_start_with_a_backslash() {
     shell.send("\\h");
     shell.expect("lle_embed ");
     shell.expect("softmax ");
+    shell.expect("embedding_quality ");
+    shell.send("\\h pca");
+    shell.expect("or input, features, n_components");
+    shell.expect("n_components: Dimensions of the result");
     shell.quit();
 }
 

@@ -18,13 +18,30 @@ fn help() {
 }
 
 #[test]
-fn top_level_help_lists_the_command() {
+fn top_level_help_lists_the_commands() {
     let output = lakefold().arg("--help").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
         output.status.success() && text.contains("sql") && text.contains("Manifold"),
         "{text}"
     );
+    assert!(
+        text.contains("  fit ") && text.contains("  evaluate "),
+        "{text}"
+    );
+}
+
+#[test]
+fn help_of_the_other_commands() {
+    for command in ["fit", "evaluate"] {
+        let output = lakefold()
+            .args([command, "--help"])
+            .env("COLUMNS", "100")
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        insta::assert_snapshot!(command, String::from_utf8(output.stdout).unwrap());
+    }
 }
 
 #[test]

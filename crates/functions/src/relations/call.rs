@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
+use datafusion::common::{DFSchema, Result, ScalarValue, plan_datafusion_err, plan_err};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::planner::RelationPlannerContext;
@@ -14,12 +14,14 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::Signature;
 use super::planner::Catalogs;
-use crate::constants::constant;
+use crate::constants::{constant, magnitude, whole_number};
 
 /// One argument by position or name.
 pub(crate) struct Parameter {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
+    /// Whether a call must give it when it is planned.
+    pub(crate) required: bool,
 }
 
 /// What an argument is read as.
@@ -35,18 +37,27 @@ pub(crate) enum Kind {
 
 impl Parameter {
     pub(crate) const fn table(name: &'static str) -> Self {
-        let kind = Kind::Table;
-        Self { name, kind }
+        Self::new(name, Kind::Table, true)
     }
 
     pub(crate) const fn column(name: &'static str) -> Self {
-        let kind = Kind::Column;
-        Self { name, kind }
+        Self::new(name, Kind::Column, true)
+    }
+
+    pub(crate) const fn optional_column(name: &'static str) -> Self {
+        Self::new(name, Kind::Column, false)
     }
 
     pub(crate) const fn value(name: &'static str) -> Self {
-        let kind = Kind::Value;
-        Self { name, kind }
+        Self::new(name, Kind::Value, false)
+    }
+
+    const fn new(name: &'static str, kind: Kind, required: bool) -> Self {
+        Self {
+            name,
+            kind,
+            required,
+        }
     }
 }
 
@@ -75,7 +86,7 @@ impl Call {
         let mut table = None;
         for parameter in signature.parameters {
             let Some(argument) = given.remove(parameter.name) else {
-                if parameter.kind != Kind::Value {
+                if parameter.required {
                     return plan_err!(
                         "{} needs {}: write {}",
                         signature.name,
@@ -110,18 +121,31 @@ impl Call {
 
     /// The plan of a table argument, which every call has.
     pub(crate) fn table(&self, name: &str) -> Result<LogicalPlan> {
-        match self.tables.get(name) {
-            Some(plan) => Ok(plan.clone()),
-            None => plan_err!("{} needs {name}", self.signature.name),
-        }
+        let table = self.tables.get(name).cloned();
+        table.ok_or_else(|| plan_datafusion_err!("{} needs {name}", self.signature.name))
     }
 
     /// A column argument, which every call has.
     pub(crate) fn column(&self, name: &str) -> Result<Expr> {
-        match self.columns.get(name) {
-            Some(column) => Ok(column.clone()),
-            None => plan_err!("{} needs {name}", self.signature.name),
-        }
+        let column = self.columns.get(name).cloned();
+        column.ok_or_else(|| plan_datafusion_err!("{} needs {name}", self.signature.name))
+    }
+
+    /// A column argument that a call may leave out; NULL in its place means the same.
+    pub(crate) fn optional_column(&self, name: &str) -> Option<Expr> {
+        let column = self.columns.get(name)?;
+        let is_null = matches!(column, Expr::Literal(value, _) if value.is_null());
+        (!is_null).then(|| column.clone())
+    }
+
+    /// A whole number of at least `least`; `None` where it was left out.
+    pub(crate) fn whole_number(&self, name: &str, least: u64) -> Result<Option<u64>> {
+        whole_number(&self.value(name), least, name, self.signature.name)
+    }
+
+    /// A finite number of at least 0; `None` where it was left out.
+    pub(crate) fn magnitude(&self, name: &str) -> Result<Option<f64>> {
+        magnitude(&self.value(name), name, self.signature.name)
     }
 
     /// A constant; NULL where it was left out.
@@ -140,6 +164,14 @@ impl Call {
                 self.signature.name
             ),
         }
+    }
+}
+
+/// A column argument as its user knows it.
+pub(crate) fn written(column: &Expr) -> String {
+    match column {
+        Expr::Column(column) => column.name.clone(),
+        other => other.schema_name().to_string(),
     }
 }
 
@@ -167,8 +199,8 @@ fn assign(
                 }
                 (parameter, expression)
             }
-            FunctionArg::Named { name, arg, .. } => (find(signature, name, context)?, arg),
-            FunctionArg::ExprNamed {
+            FunctionArg::Named { name, arg, .. }
+            | FunctionArg::ExprNamed {
                 name: SqlExpr::Identifier(name),
                 arg,
                 ..
@@ -200,14 +232,14 @@ fn find(
     context: &dyn RelationPlannerContext,
 ) -> Result<&'static Parameter> {
     let name = context.normalize_ident(name);
-    match signature.parameters.iter().find(|p| p.name == name) {
-        Some(parameter) => Ok(parameter),
-        None => plan_err!(
+    let parameter = signature.parameters.iter().find(|p| p.name == name);
+    parameter.ok_or_else(|| {
+        plan_datafusion_err!(
             "{} has no argument '{name}': write {}",
             signature.name,
             signature.syntax()
-        ),
-    }
+        )
+    })
 }
 
 fn plan_table(

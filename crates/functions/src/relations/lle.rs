@@ -10,6 +10,7 @@ use datafusion::logical_expr::{
 
 use super::Signature;
 use super::call::{Call, Parameter};
+use super::documentation::{FIT_ARGUMENTS, INPUT_ARGUMENTS};
 use crate::lle_embed::LleEmbed;
 use crate::lle_options::OPTION_NAMES;
 use crate::lle_parameters::{options_text, parse_parameters};
@@ -34,6 +35,25 @@ pub(crate) const SIGNATURE: Signature = Signature {
         Parameter::value("sample_size"),
         Parameter::value("output_column"),
     ],
+    plan,
+    description: "Embeds a table by Locally Linear Embedding: its columns and a column `embedding` of \
+        `FixedSizeList<Float>`. It is `lle_embed` over the whole table with every parameter by name, and \
+        the same bits. It streams: beyond `sample_size` rows the fit sees a sample, the rest waits in \
+        memory or on disk, and every row is placed by its nearest landmarks.\n\nA row whose features are \
+        NULL gets a NULL embedding and takes no part in the fit.",
+    arguments: &[
+        INPUT_ARGUMENTS,
+        FIT_ARGUMENTS,
+        &[(
+            "output_column",
+            "Name of the new column. `embedding` when omitted.",
+        )],
+    ],
+    example: "```sql
+SELECT id, label, embedding
+FROM lle((SELECT * FROM 'sample_data/digits.parquet'), pixels, n_components => 2, n_neighbors => 20)
+LIMIT 5
+```",
 };
 
 /// The parameters of the fit as the arguments that `lle_embed` takes after its features.

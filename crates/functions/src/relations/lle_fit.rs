@@ -19,7 +19,8 @@ use futures::{StreamExt, stream};
 use lakefold_manifold::{Lle, QualityOptions};
 
 use super::Signature;
-use super::call::{Call, Parameter};
+use super::call::{Call, Parameter, written};
+use super::documentation::{FIT_ARGUMENTS, INPUT_ARGUMENTS};
 use super::lle::arguments;
 use super::reduction::{Reduction, scan};
 use crate::features::Site;
@@ -56,6 +57,22 @@ pub(crate) const SIGNATURE: Signature = Signature {
         Parameter::value("sample_size"),
         Parameter::value("model"),
     ],
+    plan,
+    description: "Fits a Locally Linear Embedding, writes it as a model file, and returns one row of \
+        diagnostics: what was fitted, the parameters and the solver, closed components and bridges, \
+        eigenvalues and residuals, quality on a sample of up to 2,000 of the fitted rows, and seconds by \
+        phase. `lle_transform` places rows with the model.\n\nThe file is Parquet, one row a landmark, and \
+        appears whole or not at all. The input is read once as a stream; at most `sample_size` rows of it \
+        are held.",
+    arguments: &[
+        INPUT_ARGUMENTS,
+        FIT_ARGUMENTS,
+        &[("model", "The path or URL of the file to write.")],
+    ],
+    example: "```sql
+SELECT rows, solver, landmarks, trustworthiness
+FROM lle_fit((SELECT * FROM 'sample_data/digits.parquet'), pixels, n_components => 2, model => '/tmp/digits_2.parquet')
+```",
 };
 
 /// One row of diagnostics.
@@ -66,7 +83,7 @@ pub(crate) fn plan(call: &Call) -> Result<LogicalPlan> {
     let [n_components, n_neighbors, options] = arguments(call, NAME)?;
     let lle = parse_parameters(&n_components, &n_neighbors, &options, NAME)?;
     let features = call.column(FEATURES)?;
-    let column = features.schema_name().to_string();
+    let column = written(&features);
     let input = LogicalPlanBuilder::from(call.table("input")?)
         .project([features.alias(FEATURES)])?
         .build()?;

@@ -4,30 +4,47 @@
 //! these are planned from the syntax tree.
 
 mod call;
+mod documentation;
+mod embedding_quality;
 mod lle;
 mod lle_fit;
+mod pca;
 mod planner;
+mod quality_input;
 mod reduction;
 
+use datafusion::common::Result;
+use datafusion::logical_expr::LogicalPlan;
+
+pub use documentation::relation_documentation;
 pub use planner::LakefoldRelations;
 
-use call::Parameter;
+pub(crate) use pca::NAME as PCA;
+
+use call::{Call, Parameter};
 
 /// A function in FROM.
 pub(crate) struct Signature {
     pub(crate) name: &'static str,
     pub(crate) parameters: &'static [Parameter],
+    pub(crate) plan: fn(&Call) -> Result<LogicalPlan>,
+    /// What it does; the first sentence is its summary.
+    pub(crate) description: &'static str,
+    /// Lists of parameters and what they mean; together all parameters, in order.
+    pub(crate) arguments: &'static [&'static [(&'static str, &'static str)]],
+    /// Markdown with SQL that the tests run.
+    pub(crate) example: &'static str,
 }
 
 impl Signature {
-    /// How the call is written, for error messages.
+    /// How the call is written.
     pub(crate) fn syntax(&self) -> String {
         let parameters = self.parameters.iter().map(|parameter| {
             let name = parameter.name;
             match parameter.kind {
                 call::Kind::Table => format!("(SELECT …) or {name}"),
-                call::Kind::Column => name.to_owned(),
-                call::Kind::Value => format!("{name} => …"),
+                call::Kind::Column if parameter.required => name.to_owned(),
+                call::Kind::Column | call::Kind::Value => format!("{name} => …"),
             }
         });
         format!(
@@ -38,8 +55,13 @@ impl Signature {
     }
 }
 
-/// All functions in FROM.
-pub(crate) const SIGNATURES: [&Signature; 2] = [&lle::SIGNATURE, &lle_fit::SIGNATURE];
+/// All functions in FROM, by name.
+pub(crate) const SIGNATURES: [&Signature; 4] = [
+    &embedding_quality::SIGNATURE,
+    &lle::SIGNATURE,
+    &lle_fit::SIGNATURE,
+    &pca::SIGNATURE,
+];
 
 /// Names of the functions in FROM, and which of their arguments are tables.
 pub fn relation_functions() -> impl Iterator<Item = (&'static str, Vec<usize>)> {

@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{ObjectName, ObjectNamePart, TableFactor};
 use futures::FutureExt;
 
 use super::call::Call;
-use super::{SIGNATURES, Signature, lle, lle_fit};
+use super::{SIGNATURES, Signature};
 
 /// Plans [`super::relation_functions`].
 pub struct LakefoldRelations {
@@ -64,11 +64,7 @@ impl RelationPlanner for LakefoldRelations {
             other => return Ok(RelationPlanning::Original(Box::new(other))),
         };
         let call = Call::parse(signature, arguments, &self.catalogs, context)?;
-        let plan = match signature.name {
-            lle::NAME => lle::plan(&call)?,
-            _ => lle_fit::plan(&call)?,
-        };
-        let plan = LogicalPlanBuilder::from(plan)
+        let plan = LogicalPlanBuilder::from((signature.plan)(&call)?)
             .alias(signature.name)?
             .build()?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(

@@ -18,7 +18,8 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, Distribution, ExecutionPlan,
-    InputDistributionRequirements, Partitioning, PlanProperties, ReplaceChildrenOptions,
+    ExecutionPlanProperties, InputDistributionRequirements, Partitioning, PlanProperties,
+    ReplaceChildrenOptions,
 };
 use futures::TryStreamExt;
 use futures::stream;
@@ -28,6 +29,12 @@ use futures::stream;
 pub(crate) trait Reduction: fmt::Debug + fmt::Display + Send + Sync {
     /// Of the result.
     fn schema(&self) -> SchemaRef;
+
+    /// Whether rows may reach it in any order. If not, it has one input, whose partitions it gets as one
+    /// stream each: their rows one after the other are the input's rows in order.
+    fn any_order(&self) -> bool {
+        true
+    }
 
     /// Reads the inputs, one stream each, and gives the result.
     async fn run(
@@ -151,8 +158,12 @@ impl ExecutionPlan for ReductionExec {
     }
 
     fn input_distribution_requirements(&self) -> InputDistributionRequirements {
-        let one = self.inputs.iter().map(|_| Distribution::SinglePartition);
-        InputDistributionRequirements::new(one.collect())
+        let distribution = if self.reduction.any_order() {
+            Distribution::SinglePartition
+        } else {
+            Distribution::UnspecifiedDistribution
+        };
+        InputDistributionRequirements::new(vec![distribution; self.inputs.len()])
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
@@ -185,9 +196,13 @@ impl ExecutionPlan for ReductionExec {
         if partition != 0 {
             return internal_err!("ReductionExec has one partition, not {partition}");
         }
-        let inputs = self.inputs.iter();
-        let inputs = inputs.map(|input| input.execute(0, Arc::clone(&context)));
-        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let partitions = self.inputs.iter().flat_map(|input| {
+            let count = input.output_partitioning().partition_count();
+            (0..count).map(move |partition| (input, partition))
+        });
+        let inputs = partitions
+            .map(|(input, partition)| input.execute(partition, Arc::clone(&context)))
+            .collect::<Result<Vec<_>>>()?;
         let (reduction, metrics) = (Arc::clone(&self.reduction), self.metrics.clone());
         let batches = stream::once(async move { reduction.run(inputs, context, metrics).await })
             .try_flatten();

@@ -37,21 +37,28 @@ impl FitReporter for Announce {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dropping_the_stream_stops_the_fit() {
+    dropping_the_stream_stops("SELECT lle_embed(x, 2, 30) OVER () FROM t").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_the_stream_stops_the_measurement() {
+    dropping_the_stream_stops("SELECT * FROM embedding_quality(t, x, x, sample_size => 60000)")
+        .await;
+}
+
+async fn dropping_the_stream_stops(sql: &str) {
     let (sender, mut events) = unbounded_channel();
     let handle = FitReporterHandle(Arc::new(Announce(sender)));
     let ctx = session(SessionConfig::new().with_extension(Arc::new(handle)));
     // Seconds of work in any build, if nothing stopped it.
     register(&ctx, vec![vec![roll_batch(60_000)]]);
-    let frame = ctx
-        .sql("SELECT lle_embed(x, 2, 30) OVER () FROM t")
-        .await
-        .unwrap();
+    let frame = ctx.sql(sql).await.unwrap();
     let plan = frame.create_physical_plan().await.unwrap();
     let pool = Arc::clone(&ctx.runtime_env().memory_pool);
 
     let mut stream = execute_stream(plan, ctx.task_ctx()).unwrap();
     tokio::select! {
-        _ = stream.next() => panic!("the fit ended before it could be cancelled"),
+        _ = stream.next() => panic!("{sql} ended before it could be cancelled"),
         event = events.recv() => assert_eq!(event, Some(Event::Started)),
     }
     drop(stream);

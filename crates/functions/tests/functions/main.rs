@@ -1,11 +1,14 @@
 //! The SQL functions through SQL: one binary, because each one links all of `DataFusion`.
 
 mod cancellation;
+mod embedding_quality;
 mod embeddings;
 mod input_errors;
 mod models;
+mod pca;
 mod plan_errors;
 mod plans;
+mod reconstruction_error;
 mod resources;
 mod scalar_tester;
 mod softmax;

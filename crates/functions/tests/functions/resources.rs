@@ -52,6 +52,28 @@ async fn a_limit_too_small_names_need_limit_and_remedy() {
 }
 
 #[tokio::test]
+async fn measuring_needs_its_sample_in_memory_and_no_more() {
+    let sql = "SELECT measured_rows FROM embedding_quality(t, x, x, sample_size => 1000)";
+    let ctx = limited(30 << 10, SessionConfig::new());
+    register(&ctx, vec![vec![roll_batch(5000)]]);
+    let message = error(&ctx, sql).await;
+    for part in [
+        "embedding_quality: no memory for the sample of features to measure, which takes about ",
+        "features of fewer dimensions",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert_eq!(ctx.runtime_env().memory_pool.reserved(), 0);
+
+    // The limit is less than the rows take, and than distances between all of them would.
+    let ctx = limited(2 << 20, SessionConfig::new());
+    let batches = (0..100).map(|_| roll_batch(5000)).collect();
+    register(&ctx, vec![batches]);
+    query(&ctx, sql).await.unwrap();
+    assert_eq!(ctx.runtime_env().memory_pool.reserved(), 0);
+}
+
+#[tokio::test]
 async fn memory_is_given_back() {
     let ctx = limited(256 << 20, SessionConfig::new().with_batch_size(100));
     register(&ctx, vec![vec![roll_batch(1000)]]);

@@ -20,18 +20,20 @@ const COLUMNS: usize = 64;
 
 /// Mean and covariance of rows that stream by, in D × D memory.
 ///
-/// The order of the rows and how they are cut into calls change the result by rounding only; the number
-/// of threads does not change it at all.
+/// The order of the rows changes the result by rounding only; the number of threads and how the rows are
+/// cut into calls do not change it at all.
 #[derive(Debug, Clone)]
 pub struct PcaAccumulator {
     rows: usize,
     mean: Vec<f64>,
     /// Σ (x − mean)(x − mean)ᵀ; the lower triangle counts.
     scatter: Mat<f64>,
+    /// Values of rows that do not fill a chunk yet, fewer than [`CHUNK`] rows.
+    pending: Vec<f64>,
 }
 
 impl PcaAccumulator {
-    /// For rows of `dimensions` numbers: 8·D² bytes.
+    /// For rows of `dimensions` numbers: [`PcaAccumulator::bytes`].
     ///
     /// # Errors
     /// [`ManifoldError::InvalidParameter`] for zero dimensions.
@@ -43,12 +45,21 @@ impl PcaAccumulator {
             rows: 0,
             mean: vec![0.0; dimensions],
             scatter: Mat::zeros(dimensions, dimensions),
+            pending: Vec::new(),
         })
+    }
+
+    /// Bytes that it takes for rows of `dimensions` numbers, the eigenproblem of
+    /// [`PcaAccumulator::finish`] included.
+    #[must_use]
+    pub fn bytes(dimensions: usize) -> usize {
+        // The scatter, its copy, the covariance, the eigensolver's copy and its vectors; two chunks.
+        (5 * dimensions * dimensions + 2 * CHUNK * dimensions) * size_of::<f64>()
     }
 
     /// Rows added so far.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.rows + self.pending.len() / self.mean.len()
     }
 
     /// Takes in the rows of `features` (m, D). Nothing is added if a row is refused.
@@ -70,6 +81,11 @@ impl PcaAccumulator {
     /// # Errors
     /// As [`Pca::fit`].
     pub fn finish(&self, pca: &Pca) -> Result<PcaModel> {
+        if !self.pending.is_empty() {
+            let mut complete = self.clone();
+            complete.flush();
+            return complete.finish(pca);
+        }
         let dimensions = self.mean.len();
         check_size(pca, self.rows, dimensions)?;
         let divisor = (self.rows - 1) as f64;
@@ -91,6 +107,16 @@ impl PcaAccumulator {
             top.collect(),
             total,
         ))
+    }
+
+    /// Takes in the rows that wait.
+    fn flush(&mut self) {
+        let mut values = std::mem::take(&mut self.pending);
+        let mean = centre_values(&mut values, self.mean.len());
+        self.merge(&mean, &values);
+        // Keeps the allocation.
+        values.clear();
+        self.pending = values;
     }
 
     /// Adds rows that are centred on their own mean, `centred` (m, D) (Chan, Golub and LeVeque 1983).
@@ -154,11 +180,21 @@ pub(super) fn add_in_order<T: Feature>(
     control: &dyn Control,
 ) -> Result<()> {
     let meter = Meter::new(control, Phase::Eigen, order.len() as u64);
-    for rows in order.chunks(CHUNK) {
+    let dimensions = features.ncols();
+    let mut rest = order;
+    while !rest.is_empty() {
         meter.check()?;
-        let (mean, centred) = centre(features, rows);
-        accumulator.merge(&mean, &centred);
+        let room = CHUNK - accumulator.pending.len() / dimensions;
+        let (rows, later) = rest.split_at(room.min(rest.len()));
+        for &row in rows {
+            let values = features.row(row).into_iter().map(|v| v.to_f64());
+            accumulator.pending.extend(values);
+        }
+        if rows.len() == room {
+            accumulator.flush();
+        }
         meter.add(rows.len() as u64);
+        rest = later;
     }
     Ok(())
 }
@@ -173,14 +209,20 @@ pub(super) fn centre<T: Feature>(
     for &row in rows {
         values.extend(features.row(row).iter().map(|v| v.to_f64()));
     }
+    let mean = centre_values(&mut values, dimensions);
+    (mean, values)
+}
+
+/// Subtracts their mean from rows of `dimensions` numbers, and gives it.
+fn centre_values(values: &mut [f64], dimensions: usize) -> Vec<f64> {
     let mut mean = vec![0.0; dimensions];
     for row in values.chunks(dimensions) {
         mean.iter_mut().zip(row).for_each(|(sum, v)| *sum += v);
     }
-    let n = rows.len() as f64;
+    let n = (values.len() / dimensions) as f64;
     mean.iter_mut().for_each(|sum| *sum /= n);
     for row in values.chunks_mut(dimensions) {
         row.iter_mut().zip(&mean).for_each(|(v, mean)| *v -= mean);
     }
-    (mean, values)
+    mean
 }
