@@ -46,6 +46,9 @@ struct Arguments {
     transform_output: Option<PathBuf>,
 }
 
+/// Places rows by a model.
+type Place = dyn Fn(&Matrix) -> Result<Array2<f64>>;
+
 fn nothing(_: &Matrix) -> Result<Array2<f64>> {
     bail!("no model was kept")
 }
@@ -73,7 +76,7 @@ fn main() -> Result<()> {
     let lle = lle.build()?;
     let matrix = Matrix::read(&arguments.input)?;
     let start = Instant::now();
-    let (fit, place): (_, Box<dyn Fn(&Matrix) -> Result<Array2<f64>>>) = match &matrix {
+    let (fit, place): (_, Box<Place>) = match &matrix {
         Matrix::F32(features) if arguments.transform.is_some() => {
             let (fit, model) = lle.fit_model(features.view(), &())?;
             let place = move |rows: &Matrix| match rows {

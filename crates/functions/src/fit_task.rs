@@ -128,11 +128,10 @@ impl FitTask {
 
 /// The error of a fit to a sample of `rows` rows.
 pub(crate) fn fit_failed(error: &ManifoldError, site: &Site, rows: usize) -> DataFusionError {
-    match error {
-        ManifoldError::Memory(refusal) => {
-            resources_exhausted(&format!("{site} on a sample of {rows} rows"), refusal)
-        }
-        _ => exec_datafusion_err!("{site}: {error}"),
+    if let ManifoldError::Memory(refusal) = error {
+        resources_exhausted(&format!("{site} on a sample of {rows} rows"), refusal)
+    } else {
+        exec_datafusion_err!("{site}: {error}")
     }
 }
 

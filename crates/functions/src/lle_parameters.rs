@@ -106,16 +106,17 @@ pub(crate) fn check_dimensions(lle: &Lle, features: &DataType, column: &str) -> 
 
 /// `n_components=2, n_neighbors=12, …`, for plans and logs.
 pub(crate) fn describe(lle: &Lle) -> String {
-    let mut more = String::new();
-    if lle.seed() != 0 {
-        more += &format!(", seed={}", lle.seed());
-    }
-    if lle.sample_size() != DEFAULT_SAMPLE_SIZE {
-        more += &format!(", sample_size={}", lle.sample_size());
-    }
+    let seed = match lle.seed() {
+        0 => String::new(),
+        seed => format!(", seed={seed}"),
+    };
+    let sample = match lle.sample_size() {
+        DEFAULT_SAMPLE_SIZE => String::new(),
+        rows => format!(", sample_size={rows}"),
+    };
     let or_auto = |auto, value: String| if auto { AUTO.to_owned() } else { value };
     format!(
-        "n_components={}, n_neighbors={}, reg={}, method={}, solver={}{more}",
+        "n_components={}, n_neighbors={}, reg={}, method={}, solver={}{seed}{sample}",
         or_auto(lle.has_auto_components(), lle.n_components().to_string()),
         or_auto(lle.has_auto_neighbors(), lle.n_neighbors().to_string()),
         or_auto(lle.has_auto_reg(), lle.reg().to_string()),

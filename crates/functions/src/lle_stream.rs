@@ -175,7 +175,7 @@ impl Run {
     }
 
     async fn fit_all(&mut self, group: Group) -> Result<Output> {
-        let batches = group.stores.iter().flat_map(|store| store.memory());
+        let batches = group.stores.iter().flat_map(RowStore::memory);
         let batches: Vec<RecordBatch> = batches.cloned().collect();
         let mut embeddings = Vec::with_capacity(self.calls.len());
         for index in 0..self.calls.len() {

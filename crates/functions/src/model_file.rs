@@ -243,5 +243,7 @@ fn checksum(batch: &RecordBatch, description: &str) -> Result<String> {
         }
     }
     let digest = hash.finalize();
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digest
+        .iter()
+        .fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
 }

@@ -80,6 +80,11 @@ impl ModelCache {
         models.get(text).map(|cached| Arc::clone(&cached.model))
     }
 
+    /// The SHA-256 of the contents of the model last loaded from `text`, which is its name.
+    pub fn id(&self, text: &str) -> Option<String> {
+        self.get(text).map(|model| model.id.clone())
+    }
+
     /// Reads the model file that `text`, a path or URL, names, unless it is known and unchanged by its
     /// ETag, size and time of modification.
     ///
@@ -122,9 +127,12 @@ impl ModelCache {
             );
         }
         let path = format!("/{}", location.path);
-        let bytes = std::fs::read(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => missing(text),
-            _ => exec_datafusion_err!("the model '{text}' cannot be read: {error}"),
+        let bytes = std::fs::read(path).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                missing(text)
+            } else {
+                exec_datafusion_err!("the model '{text}' cannot be read: {error}")
+            }
         })?;
         // Not kept: nobody would notice when the file changes.
         Ok(Arc::new(decode(bytes, text)?))

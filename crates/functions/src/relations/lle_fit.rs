@@ -10,7 +10,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Float64Type, Schema, SchemaRef};
-use datafusion::common::{Result, internal_err, plan_err};
+use datafusion::common::{Result, internal_err, plan_datafusion_err, plan_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
@@ -176,9 +176,12 @@ impl Reduction for LleFit {
             let model = sample
                 .fit(&lle, Some(&measure), &control)
                 .map_err(|error| fit_failed(&error, &site, rows))
-                .and_then(|model| match model {
-                    Some(model) => Ok(model),
-                    None => plan_err!("{site}: all {rows} rows are NULL, there is nothing to fit"),
+                .and_then(|model| {
+                    model.ok_or_else(|| {
+                        plan_datafusion_err!(
+                            "{site}: all {rows} rows are NULL, there is nothing to fit"
+                        )
+                    })
                 });
             match (&model, &reporter) {
                 (Ok(model), Some(reporter)) => reporter.finished(&model.diagnostics),
