@@ -58,7 +58,9 @@ fn skipped_named_arguments_are_defaults() {
         ])
     };
     let skipped = call("n_components => 2, options => 'reg=0.1'");
-    assert_eq!(skipped, call("2, 12, 'reg=0.1'"));
+    assert_eq!(skipped, call("2, NULL, 'reg=0.1'"));
+    assert_eq!(skipped, call("2, 'auto', 'reg=0.1'"));
+    assert_ne!(skipped, call("2, 15, 'reg=0.1'"));
     assert_ne!(skipped, call("2"));
 }
 
