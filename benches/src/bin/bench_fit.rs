@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Parser;
 use lakefold_benches::{Matrix, peak_rss_bytes, use_threads};
-use lakefold_manifold::{Lle, Solver};
+use lakefold_manifold::{LandmarkChoice, Lle, Solver};
 use ndarray::Array2;
 use ndarray_npy::WriteNpyExt;
 
@@ -31,6 +31,9 @@ struct Arguments {
     n_landmarks: Option<usize>,
     #[arg(long)]
     landmark_neighbors: Option<usize>,
+    /// uniform, k-means++ or farthest
+    #[arg(long, default_value = "uniform")]
+    landmark_choice: String,
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[arg(long)]
@@ -58,6 +61,7 @@ fn main() -> Result<()> {
     use_threads(arguments.threads)?;
     let mut lle = Lle::builder(arguments.n_components)
         .seed(arguments.seed)
+        .landmark_choice(LandmarkChoice::parse(&arguments.landmark_choice)?)
         .solver(Solver::parse(&arguments.solver)?);
     lle = match arguments.n_neighbors.as_str() {
         "auto" => lle.auto_n_neighbors(),

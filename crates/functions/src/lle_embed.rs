@@ -68,15 +68,15 @@ FROM 'sample_data/swiss_roll.parquet'
     ),
     argument(
         name = "n_components",
-        description = "Dimensions of the embedding. A constant of at least 1 and at most the number of features."
+        description = "Dimensions of the embedding. A constant of at least 1 and at most the number of features, or `'auto'`: the intrinsic dimension of the data."
     ),
     argument(
         name = "n_neighbors",
-        description = "Neighbours of each row. A constant; 12 when omitted or NULL."
+        description = "Neighbours of each row. A constant; `'auto'`, omitted or NULL: as many as keep neighbourhoods best on a sample."
     ),
     argument(
         name = "options",
-        description = "A constant text of `key=value` pairs separated by commas: `reg` (regularisation of the weights, a multiple of the local Gram matrix's trace; default 0.001), `method` (`standard`), `solver` (`auto`, `dense`, `exact`; default `auto`), `seed` (default 0), `n_neighbors` (in place of the argument)."
+        description = "A constant text of `key=value` pairs separated by commas: `reg` (regularisation of the weights, a multiple of the local Gram matrix's trace, or `auto`, the default), `method` (`standard`, `modified`, `hessian`, `ltsa`), `solver` (`auto`, `dense`, `exact`, `landmarks`; default `auto`), `seed` (default 0), `n_landmarks` and `landmark_neighbors` (landmarks, and how many of them a row is a combination of), `landmark_choice` (`uniform`, `k-means++`, `farthest`), `sample_size` (rows that the fit of a larger table sees; default 65536), `n_neighbors` (in place of the argument)."
     )
 )]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

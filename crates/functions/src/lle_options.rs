@@ -4,7 +4,7 @@ use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::common::{Result, plan_err};
 
 /// Everything that the argument `options` of `lle_embed` may set.
-pub const OPTION_NAMES: [&str; 8] = [
+pub const OPTION_NAMES: [&str; 9] = [
     "n_neighbors",
     "reg",
     "method",
@@ -12,6 +12,7 @@ pub const OPTION_NAMES: [&str; 8] = [
     "seed",
     "n_landmarks",
     "landmark_neighbors",
+    "landmark_choice",
     "sample_size",
 ];
 

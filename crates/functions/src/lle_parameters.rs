@@ -2,7 +2,7 @@
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue, plan_datafusion_err, plan_err};
-use lakefold_manifold::{DEFAULT_SAMPLE_SIZE, Lle, ManifoldError, Method, Solver};
+use lakefold_manifold::{DEFAULT_SAMPLE_SIZE, LandmarkChoice, Lle, ManifoldError, Method, Solver};
 
 use crate::features::shown;
 use crate::lle_options::parse_options;
@@ -70,6 +70,9 @@ pub(crate) fn parse_parameters(
                     value,
                     "a whole number of at least 0",
                 )?),
+                "landmark_choice" => {
+                    builder.landmark_choice(LandmarkChoice::parse(value).map_err(plan_error)?)
+                }
                 "method" => builder.method(Method::parse(value).map_err(plan_error)?),
                 _ => builder.solver(Solver::parse(value).map_err(plan_error)?),
             };

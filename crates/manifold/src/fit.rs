@@ -216,6 +216,7 @@ impl Lle {
                 &landmarks::Request {
                     n_components: self.n_components(),
                     n_landmarks,
+                    choice: self.landmark_choice(),
                     per_row: self.landmark_neighbors(n_landmarks),
                     reg: self.reg(),
                     seed: self.seed(),

@@ -10,14 +10,14 @@ use ndarray::Array2;
 use rayon::prelude::*;
 
 use crate::control::{Budget, Clock, Meter};
+use crate::landmark_choice::choose;
 use crate::matrix::Deviation;
 use crate::neighbors::Base;
 use crate::points::{Feature, Points};
 use crate::projection::{Coordinates, Projection};
-use crate::sample::row_hash;
 use crate::solver::Operator;
 use crate::solver::bottom_of_pencil;
-use crate::{Control, Lle, ManifoldError, Phase, Result};
+use crate::{Control, LandmarkChoice, Lle, ManifoldError, Phase, Result};
 
 /// Rows of (I − W) Z that are dense at a time.
 const ROWS: usize = 1024;
@@ -28,6 +28,7 @@ const TILE: usize = 256;
 pub(crate) struct Request<'a> {
     pub(crate) n_components: usize,
     pub(crate) n_landmarks: usize,
+    pub(crate) choice: LandmarkChoice,
     /// Landmarks a row.
     pub(crate) per_row: usize,
     pub(crate) reg: f64,
@@ -85,7 +86,7 @@ pub(crate) fn solve<T: Feature>(
 ) -> Result<Solved<T>> {
     let (control, budget) = (request.control, request.budget);
     let (n, count) = (points.len(), request.n_landmarks);
-    let ids = choose(points, count, request.seed);
+    let ids = choose(points, request.choice, count, request.seed, control)?;
     let projection = Projection {
         landmarks: Base::new(points.gather(&ids), points.dimensions()),
         per_row: request.per_row,
@@ -134,19 +135,6 @@ pub(crate) fn solve<T: Feature>(
         eigenvalues: pairs.values,
         residuals: pairs.residuals,
     })
-}
-
-/// The points with the smallest seeded hashes: uniform, and the same whatever else is in the table.
-fn choose<T: Feature>(points: Points<'_, T>, count: usize, seed: u64) -> Vec<u32> {
-    let mut hashed: Vec<(u64, u32)> = (0..points.len())
-        .into_par_iter()
-        .map(|i| (row_hash(seed, points.row(i)), i as u32))
-        .collect();
-    hashed.par_sort_unstable();
-    hashed.truncate(count);
-    let mut ids: Vec<u32> = hashed.into_iter().map(|(_, id)| id).collect();
-    ids.sort_unstable();
-    ids
 }
 
 /// Z · `embedding`, row by row: shape (rows, d).

@@ -8,6 +8,7 @@ mod control;
 mod error;
 mod fit;
 mod intrinsic_dimension;
+mod landmark_choice;
 mod landmarks;
 mod laplacian;
 mod local;
@@ -43,8 +44,8 @@ pub use model::Model;
 pub use neighbors::{ExactIndex, Metric, Nearest, nearest_neighbors, nearest_rows};
 pub use paired_sample::PairedSample;
 pub use params::{
-    DEFAULT_LANDMARK_NEIGHBORS, DEFAULT_LANDMARKS, DEFAULT_SAMPLE_SIZE, Lle, LleBuilder, Method,
-    Solver,
+    DEFAULT_LANDMARK_NEIGHBORS, DEFAULT_LANDMARKS, DEFAULT_SAMPLE_SIZE, LandmarkChoice, Lle,
+    LleBuilder, Method, Solver,
 };
 pub use pca::{Pca, PcaAccumulator, PcaModel};
 pub use points::{Feature, check as check_features};

@@ -57,6 +57,45 @@ impl Solver {
     }
 }
 
+/// Which points become landmarks of [`Solver::Landmarks`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum LandmarkChoice {
+    /// A uniform draw of the distinct rows: those with the smallest seeded hashes.
+    #[default]
+    Uniform,
+    /// k-means++ seeding (Arthur and Vassilvitskii 2007): each with a probability proportional to its squared
+    /// distance to those before it.
+    KMeansPlusPlus,
+    /// Each the farthest from those before it (Gonzalez 1985).
+    Farthest,
+}
+
+impl LandmarkChoice {
+    /// The names of [`LandmarkChoice::parse`].
+    pub const NAMES: [&str; 3] = ["uniform", "k-means++", "farthest"];
+
+    /// The spelling that [`LandmarkChoice::parse`] reads.
+    pub fn name(self) -> &'static str {
+        match self {
+            LandmarkChoice::Uniform => "uniform",
+            LandmarkChoice::KMeansPlusPlus => "k-means++",
+            LandmarkChoice::Farthest => "farthest",
+        }
+    }
+
+    /// Reads a name, in any case.
+    ///
+    /// # Errors
+    /// [`ManifoldError::InvalidParameter`] that lists the names.
+    pub fn parse(name: &str) -> Result<Self> {
+        [Self::Uniform, Self::KMeansPlusPlus, Self::Farthest]
+            .into_iter()
+            .find(|choice| choice.name().eq_ignore_ascii_case(name))
+            .ok_or_else(|| unknown("landmark_choice", name, &Self::NAMES))
+    }
+}
+
 /// Which local geometry is preserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -141,6 +180,7 @@ pub struct LleBuilder {
     seed: u64,
     n_landmarks: Option<usize>,
     landmark_neighbors: Option<usize>,
+    landmark_choice: LandmarkChoice,
     sample_size: usize,
     auto: Auto,
 }
@@ -219,6 +259,13 @@ impl LleBuilder {
     #[must_use]
     pub fn landmark_neighbors(mut self, landmark_neighbors: usize) -> Self {
         self.landmark_neighbors = Some(landmark_neighbors);
+        self
+    }
+
+    /// Which points become landmarks. Default [`LandmarkChoice::Uniform`].
+    #[must_use]
+    pub fn landmark_choice(mut self, landmark_choice: LandmarkChoice) -> Self {
+        self.landmark_choice = landmark_choice;
         self
     }
 
@@ -309,6 +356,7 @@ impl Lle {
             seed: 0,
             n_landmarks: None,
             landmark_neighbors: None,
+            landmark_choice: LandmarkChoice::Uniform,
             sample_size: DEFAULT_SAMPLE_SIZE,
             auto: Auto::default(),
         }
@@ -390,6 +438,11 @@ impl Lle {
     pub fn landmark_neighbors(&self, n_landmarks: usize) -> usize {
         let default = DEFAULT_LANDMARK_NEIGHBORS.min(n_landmarks);
         self.0.landmark_neighbors.unwrap_or(default)
+    }
+
+    /// Which points become landmarks.
+    pub fn landmark_choice(&self) -> LandmarkChoice {
+        self.0.landmark_choice
     }
 
     /// Rows that a streaming fit sees at most.

@@ -3,7 +3,9 @@
 mod common;
 
 use common::{largest_angle_sine, swiss_roll};
-use lakefold_manifold::{Control, Lle, LleBuilder, ManifoldError, Model, Phase, Solver};
+use lakefold_manifold::{
+    Control, LandmarkChoice, Lle, LleBuilder, ManifoldError, Model, Phase, Solver,
+};
 use ndarray::{Array2, Axis, array, s};
 use std::sync::Mutex;
 
@@ -275,4 +277,40 @@ fn a_cancelled_fit_stops_in_every_phase() {
         let stopped = landmarks().build().unwrap().fit(features.view(), &stop);
         assert_eq!(stopped.unwrap_err(), ManifoldError::Cancelled, "{phase}");
     }
+}
+
+#[test]
+fn every_choice_of_landmarks_is_distinct_and_independent_of_row_order() {
+    let features = swiss_roll(900, 2);
+    let order: Vec<usize> = (0..900).map(|i| (i * 7 + 3) % 900).collect();
+    let permuted = features.select(Axis(0), &order);
+    let mut seen = vec![];
+    for name in LandmarkChoice::NAMES {
+        let choice = LandmarkChoice::parse(name).unwrap();
+        let lle = landmarks().landmark_choice(choice).build().unwrap();
+        let (fit, model) = lle.fit_model(features.view(), &()).unwrap();
+        assert_eq!(model.len(), 200, "{name}");
+        let chosen = model.landmarks();
+        let rows: std::collections::HashSet<Vec<u64>> = chosen
+            .rows()
+            .into_iter()
+            .map(|row| row.iter().map(|v| v.to_bits()).collect())
+            .collect();
+        assert_eq!(rows.len(), 200, "{name}");
+        let again = lle.fit(permuted.view(), &()).unwrap().embedding;
+        assert_eq!(fit.embedding.select(Axis(0), &order), again, "{name}");
+        seen.push(chosen);
+    }
+    assert!(seen[0] != seen[1] && seen[1] != seen[2]);
+    // Nobody is as far from the farthest points as a uniform draw leaves somebody.
+    let widest = |chosen: &Array2<f64>| {
+        let nearest = |row: ndarray::ArrayView1<'_, f64>| {
+            let distances = chosen.rows().into_iter();
+            distances
+                .map(|other| (&row - &other).mapv(|v| v * v).sum())
+                .fold(f64::INFINITY, f64::min)
+        };
+        features.rows().into_iter().map(nearest).fold(0.0, f64::max)
+    };
+    assert!(widest(&seen[2]) < widest(&seen[1]) && widest(&seen[2]) < widest(&seen[0]));
 }

@@ -43,6 +43,10 @@ pub(super) const FIT_ARGUMENTS: &[(&str, &str)] = &[
         "Landmarks that a row is a combination of. When omitted, the solver decides.",
     ),
     (
+        "landmark_choice",
+        "Which rows become landmarks: `uniform`, `k-means++` or `farthest`. `uniform` when omitted.",
+    ),
+    (
         "sample_size",
         "Beyond this many rows the fit sees a sample of as many, those with the smallest seeded hashes. \
          65,536 when omitted.",

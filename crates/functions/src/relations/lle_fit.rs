@@ -54,6 +54,7 @@ pub(crate) const SIGNATURE: Signature = Signature {
         Parameter::value("seed"),
         Parameter::value("n_landmarks"),
         Parameter::value("landmark_neighbors"),
+        Parameter::value("landmark_choice"),
         Parameter::value("sample_size"),
         Parameter::value("model"),
     ],
