@@ -117,6 +117,8 @@ mod tests {
                 "lle_transform",
                 "softmax",
                 "embedding_quality",
+                "knn",
+                "knn_join",
                 "lle",
                 "lle_fit",
                 "pca"

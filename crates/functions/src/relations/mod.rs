@@ -6,8 +6,11 @@
 mod call;
 mod documentation;
 mod embedding_quality;
+mod knn;
+mod knn_join;
 mod lle;
 mod lle_fit;
+mod nearest;
 mod pca;
 mod planner;
 mod quality_input;
@@ -56,8 +59,10 @@ impl Signature {
 }
 
 /// All functions in FROM, by name.
-pub(crate) const SIGNATURES: [&Signature; 4] = [
+pub(crate) const SIGNATURES: [&Signature; 6] = [
     &embedding_quality::SIGNATURE,
+    &knn::SIGNATURE,
+    &knn_join::SIGNATURE,
     &lle::SIGNATURE,
     &lle_fit::SIGNATURE,
     &pca::SIGNATURE,

@@ -4,6 +4,7 @@ mod cancellation;
 mod embedding_quality;
 mod embeddings;
 mod input_errors;
+mod knn;
 mod models;
 mod pca;
 mod plan_errors;
