@@ -119,6 +119,7 @@ mod tests {
                 "embedding_quality",
                 "knn",
                 "knn_join",
+                "laplacian_eigenmaps",
                 "lle",
                 "lle_fit",
                 "pca"
