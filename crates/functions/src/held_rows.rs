@@ -78,9 +78,10 @@ impl Source {
     }
 
     fn failed(&self, error: &ManifoldError) -> DataFusionError {
-        match error {
-            ManifoldError::Memory(refusal) => self.exhausted(refusal),
-            _ => exec_datafusion_err!("{} of column {}: {error}", self.function, self.column),
+        if let ManifoldError::Memory(refusal) = error {
+            self.exhausted(refusal)
+        } else {
+            exec_datafusion_err!("{} of column {}: {error}", self.function, self.column)
         }
     }
 

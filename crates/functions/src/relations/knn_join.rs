@@ -44,9 +44,10 @@ pub(crate) const SIGNATURE: Signature = Signature {
     description: "The nearest rows of one table for each row of another, one row a pair: `id` of the left row, \
         `neighbor_id` of the right one, `rank` (from 1, the nearest) and `distance` (`DOUBLE`).\n\n\
         The search is exact, as that of `knn`, and of right rows as near as one another the one that comes \
-        first is the nearer. A row that is in both tables is its own neighbour here. Ids are only carried \
-        along, of any type, and may be NULL or repeat. Rows whose features are NULL are left out, on either \
-        side. If one side's numbers are `FLOAT` and the other's `DOUBLE`, distances are those of `DOUBLE`s.\n\n\
+        first is the nearer. Nothing is left out for being equal: a row that is in both tables may be its own \
+        neighbour here. Ids are only carried along, of any type, and may be NULL or repeat. Rows whose \
+        features are NULL are left out, on either side. If one side's numbers are `FLOAT` and the other's \
+        `DOUBLE`, both are read as `DOUBLE`.\n\n\
         Rows come in the order of `left`, each row's neighbours by rank. Features and ids of `right` are held \
         in memory, `left` streams by at any size: name the smaller table second.",
     arguments: &[

@@ -91,24 +91,23 @@ FROM embedding_quality(
 fn plan(call: &Call) -> Result<LogicalPlan> {
     let invalid = |error| plan_datafusion_err!("{NAME}: {error}");
     let (added, input) = AddedColumn::plan(call, NAME)?;
-    let mut builder = LaplacianEigenmaps::builder(added.n_components);
-    let mut description = format!("n_components={}", added.n_components);
+    let n_components = added.n_components;
     let n_neighbors = call.whole_number("n_neighbors", 1)?.unwrap_or(12) as usize;
-    builder = builder.n_neighbors(n_neighbors);
-    description += &format!(", n_neighbors={n_neighbors}");
     let solver = match call.text("solver")? {
         Some(name) => Solver::parse(&name).map_err(invalid)?,
         None => Solver::Auto,
     };
-    builder = builder.solver(solver);
-    description += &format!(", solver={}", solver.name());
-    if let Some(seed) = call.whole_number("seed", 0)? {
-        builder = builder.seed(seed);
-        description += &format!(", seed={seed}");
-    }
+    let seed = call.whole_number("seed", 0)?.unwrap_or(0);
+    let eigenmaps = LaplacianEigenmaps::builder(n_components)
+        .n_neighbors(n_neighbors)
+        .solver(solver)
+        .seed(seed);
+    let solver = solver.name();
     let reduction = Eigenmaps {
-        eigenmaps: builder.build().map_err(invalid)?,
-        description,
+        parameters: eigenmaps.build().map_err(invalid)?,
+        description: format!(
+            "n_components={n_components}, n_neighbors={n_neighbors}, solver={solver}, seed={seed}"
+        ),
         added,
     };
     scan(NAME, Arc::new(reduction), vec![input])
@@ -116,7 +115,7 @@ fn plan(call: &Call) -> Result<LogicalPlan> {
 
 #[derive(Debug)]
 struct Eigenmaps {
-    eigenmaps: LaplacianEigenmaps,
+    parameters: LaplacianEigenmaps,
     /// The parameters, for plans.
     description: String,
     added: AddedColumn,
@@ -162,7 +161,7 @@ impl Reduction for Eigenmaps {
             .session_config()
             .get_extension::<FitReporterHandle>();
         let fit = EigenmapsFit {
-            eigenmaps: self.eigenmaps.clone(),
+            eigenmaps: self.parameters.clone(),
             float: self.added.float,
             place: self.added.place,
             site: Site {

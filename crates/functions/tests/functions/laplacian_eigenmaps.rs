@@ -55,8 +55,7 @@ async fn columns_pass_through_in_order_beside_the_embedding() {
     assert_eq!(through.columns(), roll.columns());
     assert_eq!(numbers(&result, 3), expected(300, 12));
     let text = plan(&ctx, sql).await;
-    let operator =
-        "ReductionExec: laplacian_eigenmaps(x, n_components=2, n_neighbors=12, solver=auto)";
+    let operator = "ReductionExec: laplacian_eigenmaps(x, n_components=2, n_neighbors=12, solver=auto, seed=0)";
     assert!(text.contains(operator), "{text}");
 
     let named =
