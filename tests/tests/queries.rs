@@ -80,6 +80,7 @@ async fn every_query_has_a_test() {
         "features_from_columns",
         "join_metadata",
         "nearest_in_embedding",
+        "nearest_neighbors",
         "softmax_scores",
         "swiss_roll_truth",
         "write_chunks",
@@ -148,6 +149,16 @@ async fn nearest_in_embedding() {
         .map(|(share, n)| share * n)
         .sum();
     assert!(same / 50.0 > 0.7, "{rows:?}");
+}
+
+/// Every new image is counted once, and neighbours read nearly all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn nearest_neighbors() {
+    let rows = rows("nearest_neighbors").await;
+    assert_eq!(column(&rows, 0), (0..10).map(f64::from).collect::<Vec<_>>());
+    let [images, correct] = [1, 2].map(|place| column(&rows, place).iter().sum::<f64>());
+    assert_eq!(images, 97.0);
+    assert!(correct >= 92.0, "{rows:?}");
 }
 
 /// Weights sum to 1, and their logarithms differ as the similarities do, divided by the temperature.

@@ -130,6 +130,12 @@ pub(crate) fn row_error(
             format!("{value:e} in dimension {dimension} (counted from 0)"),
             "squared distances would overflow, scale the features down",
         ),
+        ManifoldError::ZeroVector { row } => (
+            *row,
+            "zeros only, which have no direction".to_owned(),
+            "its cosine distance to anything is undefined, filter the row out or choose metric 'l2' or \
+             'inner_product'",
+        ),
         _ => return exec_datafusion_err!("{site}: {error}"),
     };
     match input_row(present, kernel_row) {

@@ -37,6 +37,7 @@ mod fit_task;
 mod float_lists;
 mod group;
 mod groups;
+mod held_rows;
 mod lle_embed;
 mod lle_exec;
 mod lle_metrics;

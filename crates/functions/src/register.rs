@@ -117,6 +117,9 @@ mod tests {
                 "lle_transform",
                 "softmax",
                 "embedding_quality",
+                "knn",
+                "knn_join",
+                "laplacian_eigenmaps",
                 "lle",
                 "lle_fit",
                 "pca"

@@ -3,11 +3,16 @@
 //! `DataFusion`'s table functions take neither subqueries of several columns nor named arguments, so
 //! these are planned from the syntax tree.
 
+mod added_column;
 mod call;
 mod documentation;
 mod embedding_quality;
+mod knn;
+mod knn_join;
+mod laplacian_eigenmaps;
 mod lle;
 mod lle_fit;
+mod nearest;
 mod pca;
 mod planner;
 mod quality_input;
@@ -56,8 +61,11 @@ impl Signature {
 }
 
 /// All functions in FROM, by name.
-pub(crate) const SIGNATURES: [&Signature; 4] = [
+pub(crate) const SIGNATURES: [&Signature; 7] = [
     &embedding_quality::SIGNATURE,
+    &knn::SIGNATURE,
+    &knn_join::SIGNATURE,
+    &laplacian_eigenmaps::SIGNATURE,
     &lle::SIGNATURE,
     &lle_fit::SIGNATURE,
     &pca::SIGNATURE,

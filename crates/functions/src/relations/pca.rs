@@ -6,10 +6,10 @@ use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::SpillManager;
 use datafusion::physical_plan::metrics::{
     BaselineMetrics, ExecutionPlanMetricsSet, RecordOutput, SpillMetrics,
@@ -19,28 +19,24 @@ use futures::{StreamExt, TryStreamExt};
 use lakefold_manifold::Pca;
 
 use super::Signature;
-use super::call::{Call, Parameter, written};
+use super::added_column::AddedColumn;
+use super::call::{Call, Parameter};
 use super::documentation::INPUT_ARGUMENTS;
 use super::reduction::{Reduction, scan};
-use crate::embeddings::element;
 use crate::evaluator::off_the_async_threads;
 use crate::fit_task::{CancelOnDrop, blocking};
 use crate::float_lists::FloatType;
-use crate::lle_embed::float_type;
 use crate::memory::Budget;
 use crate::pca_fit::PcaFit;
 use crate::rows::RowStore;
 
 pub(crate) const NAME: &str = "pca";
-const FEATURES: &str = "features";
-/// The column added, unless told otherwise.
-const OUTPUT_COLUMN: &str = "embedding";
 
 pub(crate) const SIGNATURE: Signature = Signature {
     name: NAME,
     parameters: &[
         Parameter::table("input"),
-        Parameter::column(FEATURES),
+        Parameter::column("features"),
         Parameter::value("n_components"),
         Parameter::value("output_column"),
     ],
@@ -86,57 +82,33 @@ FROM embedding_quality(
 
 /// The input's columns, and the scores.
 fn plan(call: &Call) -> Result<LogicalPlan> {
-    let input = call.table("input")?;
-    let output = call.text("output_column")?;
-    let output = output.unwrap_or_else(|| OUTPUT_COLUMN.to_owned());
-    let fields = input.schema().fields();
-    if fields.iter().any(|field| *field.name() == output) {
-        return plan_err!(
-            "the input of {NAME} has a column '{output}' already: name the new one, \
-             output_column => '{output}_{NAME}', or leave the old one out"
-        );
-    }
-    let n_components = call.whole_number("n_components", 1)?.unwrap_or(2) as usize;
+    let (added, input) = AddedColumn::plan(call, NAME)?;
+    let n_components = added.n_components;
     let pca = Pca::builder(n_components)
         .build()
         .map_err(|error| plan_datafusion_err!("{NAME}: {error}"))?;
-    let features = call.column(FEATURES)?;
-    let column = written(&features);
-    let width = fields.len();
-    // A column of the input is there already; anything else is computed beside it.
-    let place = match &features {
-        Expr::Column(column) => input.schema().maybe_index_of_column(column),
-        _ => None,
-    };
-    let mut columns: Vec<Expr> = (input.schema().columns().into_iter())
-        .map(Expr::Column)
-        .collect();
-    if place.is_none() {
-        columns.push(features.alias(format!("{NAME} of {column}")));
-    }
-    let place = place.unwrap_or(width);
-    let input = LogicalPlanBuilder::from(input).project(columns)?.build()?;
-    let data_type = input.schema().field(place).data_type();
-    let float = float_type(data_type, NAME)?;
-    if let DataType::FixedSizeList(_, length) = data_type
-        && n_components > *length as usize
+    if let DataType::FixedSizeList(_, length) = added.data_type
+        && n_components > length as usize
     {
         return plan_err!(
             "n_components of {NAME} must be at most the number of features, got {n_components} where \
-             column {column} has {length} dimensions: lower n_components"
+             column {} has {length} dimensions: lower n_components",
+            added.column
         );
     }
-    let size = i32::try_from(n_components)
-        .map_err(|_| plan_datafusion_err!("n_components of {NAME} must be at most {}", i32::MAX))?;
-    let embedding = Field::new(output, DataType::FixedSizeList(element(float), size), true);
-    let fields = input.schema().fields().iter().take(width).cloned();
-    let fields = fields.chain([Arc::new(embedding)]).collect::<Vec<_>>();
+    let AddedColumn {
+        float,
+        column,
+        place,
+        schema,
+        ..
+    } = added;
     let reduction = PcaColumns {
         pca,
         float,
         column,
         place,
-        schema: Arc::new(Schema::new(fields)),
+        schema,
     };
     scan(NAME, Arc::new(reduction), vec![input])
 }

@@ -21,8 +21,7 @@ use datafusion::physical_plan::{
     ExecutionPlanProperties, InputDistributionRequirements, Partitioning, PlanProperties,
     ReplaceChildrenOptions,
 };
-use futures::TryStreamExt;
-use futures::stream;
+use futures::{StreamExt, TryStreamExt, stream};
 
 /// What is computed.
 #[async_trait]
@@ -30,8 +29,8 @@ pub(crate) trait Reduction: fmt::Debug + fmt::Display + Send + Sync {
     /// Of the result.
     fn schema(&self) -> SchemaRef;
 
-    /// Whether rows may reach it in any order. If not, it has one input, whose partitions it gets as one
-    /// stream each: their rows one after the other are the input's rows in order.
+    /// Whether rows may reach it in any order. If not, an input's partitions come one after the other, each
+    /// in its order.
     fn any_order(&self) -> bool {
         true
     }
@@ -166,6 +165,11 @@ impl ExecutionPlan for ReductionExec {
         InputDistributionRequirements::new(vec![distribution; self.inputs.len()])
     }
 
+    /// Where the order matters, a sort below must not be taken for a useless one.
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![!self.reduction.any_order(); self.inputs.len()]
+    }
+
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
         vec![false; self.inputs.len()]
     }
@@ -196,12 +200,9 @@ impl ExecutionPlan for ReductionExec {
         if partition != 0 {
             return internal_err!("ReductionExec has one partition, not {partition}");
         }
-        let partitions = self.inputs.iter().flat_map(|input| {
-            let count = input.output_partitioning().partition_count();
-            (0..count).map(move |partition| (input, partition))
-        });
-        let inputs = partitions
-            .map(|(input, partition)| input.execute(partition, Arc::clone(&context)))
+        let inputs = self.inputs.iter();
+        let inputs = inputs
+            .map(|input| all_partitions(input, &context))
             .collect::<Result<Vec<_>>>()?;
         let (reduction, metrics) = (Arc::clone(&self.reduction), self.metrics.clone());
         let batches = stream::once(async move { reduction.run(inputs, context, metrics).await })
@@ -215,4 +216,17 @@ impl ExecutionPlan for ReductionExec {
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
     }
+}
+
+/// The partitions of a plan as one stream, one after the other.
+fn all_partitions(
+    plan: &Arc<dyn ExecutionPlan>,
+    context: &Arc<TaskContext>,
+) -> Result<SendableRecordBatchStream> {
+    let partitions = 0..plan.output_partitioning().partition_count();
+    let partitions = partitions
+        .map(|partition| plan.execute(partition, Arc::clone(context)))
+        .collect::<Result<Vec<_>>>()?;
+    let rows = stream::iter(partitions).flatten();
+    Ok(Box::pin(RecordBatchStreamAdapter::new(plan.schema(), rows)))
 }

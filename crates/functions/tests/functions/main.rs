@@ -4,6 +4,8 @@ mod cancellation;
 mod embedding_quality;
 mod embeddings;
 mod input_errors;
+mod knn;
+mod laplacian_eigenmaps;
 mod models;
 mod pca;
 mod plan_errors;

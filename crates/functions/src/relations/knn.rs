@@ -1,0 +1,272 @@
+//! `knn((SELECT …) or table, id, features, k => 12, metric => 'l2', method => 'auto')`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, RecordOutput};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::{StreamExt, TryStreamExt, stream};
+use lakefold_manifold::{Control, Phase, ReserveError};
+
+use super::Signature;
+use super::call::{Call, Parameter, written};
+use super::nearest::{Options, SEARCH_ARGUMENTS, next_part, pairs, reserve_part, schema, slices};
+use super::reduction::{Reduction, scan};
+use crate::evaluator::off_the_async_threads;
+use crate::fit_task::{CancelOnDrop, FitControl, blocking};
+use crate::held_rows::{Collector, HeldRows, Source};
+use crate::lle_embed::float_type;
+use crate::memory::Budget;
+use crate::progress::{FitReporter, FitReporterHandle};
+
+const NAME: &str = "knn";
+const ID: &str = "id";
+const FEATURES: &str = "features";
+
+pub(crate) const SIGNATURE: Signature = Signature {
+    name: NAME,
+    parameters: &[
+        Parameter::table("input"),
+        Parameter::column(ID),
+        Parameter::column(FEATURES),
+        Parameter::value("k"),
+        Parameter::value("metric"),
+        Parameter::value("method"),
+    ],
+    plan,
+    description: "The nearest other rows of each row of a table, one row a pair: `id`, `neighbor_id`, `rank` \
+        (from 1, the nearest) and `distance` (`DOUBLE`).\n\n\
+        The search is exact: the answer is that of comparing every two rows, to the bit, whatever the threads \
+        and the batches. A row is never its own neighbour, but an equal row is one. Of rows as near as one \
+        another the one that comes first in `input` is the nearer. Ids are only carried along, of any type, \
+        and may be NULL or repeat. Rows whose features are NULL are left out, and neighbours of no rows are \
+        no rows.\n\n\
+        Rows come in the order of `input`, each row's neighbours by rank. Features and ids are held in \
+        memory; the result is computed in parts as it is read, so that LIMIT saves the rest. Time grows with \
+        the square of the rows.",
+    arguments: &[
+        &[
+            (
+                "input",
+                "A query in parentheses, the name of a table, or a path in quotes.",
+            ),
+            (
+                ID,
+                "A column of `input`, or an expression over its columns: what rows are called in the result.",
+            ),
+            (
+                FEATURES,
+                "The same for the features: a list of numbers, as for `lle_embed`.",
+            ),
+        ],
+        SEARCH_ARGUMENTS,
+    ],
+    example: "```sql
+SELECT id, neighbor_id, rank, round(distance, 2) AS distance
+FROM knn((SELECT * FROM 'sample_data/digits.parquet'), id, pixels, k => 3)
+LIMIT 6
+```",
+};
+
+fn plan(call: &Call) -> Result<LogicalPlan> {
+    let options = Options::of(call, NAME)?;
+    let (id, features) = (call.column(ID)?, call.column(FEATURES)?);
+    let (id_column, column) = (written(&id), written(&features));
+    let input = LogicalPlanBuilder::from(call.table("input")?)
+        .project([id.alias(ID), features.alias(FEATURES)])?
+        .build()?;
+    let fields = input.schema().fields();
+    let knn = Knn {
+        options,
+        id_column,
+        schema: schema(fields[0].data_type(), fields[0].data_type()),
+        source: Source {
+            function: NAME,
+            column,
+            float: float_type(fields[1].data_type(), NAME)?,
+            metric: options.metric,
+        },
+    };
+    scan(NAME, Arc::new(knn), vec![input])
+}
+
+#[derive(Debug)]
+struct Knn {
+    options: Options,
+    /// The ids as written.
+    id_column: String,
+    source: Source,
+    schema: SchemaRef,
+}
+
+impl fmt::Display for Knn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (id, features) = (&self.id_column, &self.source.column);
+        write!(f, "{NAME}({id}, {features}, {})", self.options)
+    }
+}
+
+#[async_trait]
+impl Reduction for Knn {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn any_order(&self) -> bool {
+        false
+    }
+
+    async fn run(
+        &self,
+        mut inputs: Vec<SendableRecordBatchStream>,
+        context: Arc<TaskContext>,
+        metrics: ExecutionPlanMetricsSet,
+    ) -> Result<SendableRecordBatchStream> {
+        let Some(mut input) = inputs.pop() else {
+            return internal_err!("{NAME} has one input");
+        };
+        let baseline = BaselineMetrics::new(&metrics, 0);
+        let budget = Budget::new(context.memory_pool(), NAME);
+        let mut rows = Collector::new(self.source.clone(), budget);
+        while let Some(batch) = input.next().await.transpose()? {
+            let _timer = baseline.elapsed_compute().timer();
+            off_the_async_threads(|| rows.add(&batch))?;
+        }
+        drop(input);
+        let timer = baseline.elapsed_compute().timer();
+        let held = blocking(move || rows.finish()).await?;
+        timer.done();
+        let schema = self.schema();
+        let Some(held) = held else {
+            let nothing = stream::empty();
+            return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, nothing)));
+        };
+        let reporter = context
+            .session_config()
+            .get_extension::<FitReporterHandle>();
+        let parts = Parts {
+            cancelled: CancelOnDrop(Arc::new(AtomicBool::new(false))),
+            progress: Arc::new(Progress::new(reporter.as_deref(), held.len())),
+            held: Arc::new(held),
+            k: self.options.k,
+            schema: self.schema(),
+            next: 0,
+            part: None,
+        };
+        let compute = baseline.elapsed_compute().clone();
+        let batches = stream::try_unfold(parts, move |mut parts| {
+            let compute = compute.clone();
+            async move {
+                let _timer = compute.timer();
+                let batch = parts.next().await?;
+                Ok::<_, DataFusionError>(batch.map(|batch| (batch, parts)))
+            }
+        });
+        let batch_size = context.session_config().batch_size();
+        let batches = batches
+            .map_ok(move |batch| stream::iter(slices(&batch, batch_size).map(Ok)))
+            .try_flatten()
+            .map_ok(move |batch| batch.record_output(&baseline));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+    }
+}
+
+/// The result, a part at a time.
+struct Parts {
+    held: Arc<HeldRows>,
+    k: usize,
+    schema: SchemaRef,
+    next: usize,
+    /// The memory of the part that is being read.
+    part: Option<Budget>,
+    progress: Arc<Progress>,
+    cancelled: CancelOnDrop,
+}
+
+impl Parts {
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        self.part = None;
+        let rows = next_part(self.next, self.held.len(), self.k);
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        self.next = rows.end;
+        let (held, schema, k) = (Arc::clone(&self.held), Arc::clone(&self.schema), self.k);
+        let control = PartControl {
+            fit: FitControl {
+                budget: held.budget.sibling(),
+                cancelled: Arc::clone(&self.cancelled.0),
+                reporter: None,
+            },
+            start: rows.start,
+            progress: Arc::clone(&self.progress),
+        };
+        let (batch, part) = blocking(move || {
+            let part = reserve_part(&held, rows.len(), k)?;
+            let nearest = held.nearest_others(rows.clone(), k, &control)?;
+            let ids = held.ids.slice(rows.start, rows.len());
+            Ok((pairs(&schema, &ids, nearest, &held)?, part))
+        })
+        .await?;
+        self.part = Some(part);
+        Ok(Some(batch))
+    }
+}
+
+/// Announces the search, and its end when dropped.
+struct Progress {
+    reporter: Option<Arc<dyn FitReporter>>,
+    rows: usize,
+}
+
+impl Progress {
+    fn new(reporter: Option<&FitReporterHandle>, rows: usize) -> Self {
+        let reporter = reporter.map(|handle| Arc::clone(&handle.0));
+        if let Some(reporter) = &reporter {
+            reporter.started(rows);
+        }
+        Self { reporter, rows }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(reporter) = &self.reporter {
+            reporter.failed();
+        }
+    }
+}
+
+/// Counts the rows of a part, from `start` on, among all rows.
+struct PartControl {
+    fit: FitControl,
+    start: usize,
+    progress: Arc<Progress>,
+}
+
+impl Control for PartControl {
+    fn is_cancelled(&self) -> bool {
+        self.fit.is_cancelled()
+    }
+
+    fn progress(&self, phase: Phase, done: u64, _total: u64) {
+        if let Some(reporter) = &self.progress.reporter {
+            reporter.progress(phase, self.start as u64 + done, self.progress.rows as u64);
+        }
+    }
+
+    fn reserve(&self, purpose: &str, bytes: usize) -> std::result::Result<(), ReserveError> {
+        self.fit.reserve(purpose, bytes)
+    }
+
+    fn release(&self, bytes: usize) {
+        self.fit.release(bytes);
+    }
+}

@@ -1,0 +1,312 @@
+//! `knn_join(left, left_id, left_features, right, right_id, right_features, k => 12, …)`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{Array, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::{DataFusionError, Result, exec_err, internal_err, plan_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, RecordOutput};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::Signature;
+use super::call::{Call, Parameter, written};
+use super::nearest::{Options, SEARCH_ARGUMENTS, next_part, pairs, reserve_part, schema, slices};
+use super::reduction::{Reduction, scan};
+use crate::evaluator::off_the_async_threads;
+use crate::features::input_row;
+use crate::fit_task::{CancelOnDrop, FitControl, blocking};
+use crate::float_lists::FloatType;
+use crate::held_rows::{Collector, HeldRows, Rows, Source};
+use crate::memory::Budget;
+
+const NAME: &str = "knn_join";
+
+pub(crate) const SIGNATURE: Signature = Signature {
+    name: NAME,
+    parameters: &[
+        Parameter::table("left"),
+        Parameter::column("left_id"),
+        Parameter::column("left_features"),
+        Parameter::table("right"),
+        Parameter::column("right_id"),
+        Parameter::column("right_features"),
+        Parameter::value("k"),
+        Parameter::value("metric"),
+        Parameter::value("method"),
+    ],
+    plan,
+    description: "The nearest rows of one table for each row of another, one row a pair: `id` of the left row, \
+        `neighbor_id` of the right one, `rank` (from 1, the nearest) and `distance` (`DOUBLE`).\n\n\
+        The search is exact, as that of `knn`, and of right rows as near as one another the one that comes \
+        first is the nearer. Nothing is left out for being equal: a row that is in both tables may be its own \
+        neighbour here. Ids are only carried along, of any type, and may be NULL or repeat. Rows whose \
+        features are NULL are left out, on either side. If one side's numbers are `FLOAT` and the other's \
+        `DOUBLE`, both are read as `DOUBLE`.\n\n\
+        Rows come in the order of `left`, each row's neighbours by rank. Features and ids of `right` are held \
+        in memory, `left` streams by at any size: name the smaller table second.",
+    arguments: &[
+        &[
+            (
+                "left",
+                "The rows to find neighbours of: a query in parentheses, the name of a table, or a path in \
+                 quotes.",
+            ),
+            (
+                "left_id",
+                "A column of `left`, or an expression over its columns: what its rows are called in the \
+                 result.",
+            ),
+            (
+                "left_features",
+                "The same for the features: a list of numbers, as for `lle_embed`.",
+            ),
+            ("right", "The rows to find neighbours among."),
+            ("right_id", "What those are called in the result."),
+            (
+                "right_features",
+                "Their features, of as many dimensions as `left_features`.",
+            ),
+        ],
+        SEARCH_ARGUMENTS,
+    ],
+    example: "The known digits nearest to each new one:
+
+```sql
+SELECT id, neighbor_id, rank
+FROM knn_join(
+    (SELECT * FROM 'sample_data/digits.parquet' WHERE id >= 1700), id, pixels,
+    (SELECT * FROM 'sample_data/digits.parquet' WHERE id < 1700), id, pixels,
+    k => 5, metric => 'cosine')
+LIMIT 5
+```",
+};
+
+fn plan(call: &Call) -> Result<LogicalPlan> {
+    let options = Options::of(call, NAME)?;
+    let side = |table, id, features| {
+        let column = call.column(features)?;
+        let name = written(&column);
+        let input = LogicalPlanBuilder::from(call.table(table)?)
+            .project([call.column(id)?.alias("id"), column.alias("features")])?
+            .build()?;
+        let data_type = input.schema().field(1).data_type().clone();
+        let Some(float) = FloatType::of_list(&data_type) else {
+            return plan_err!(
+                "{features} of {NAME} must be a list of numbers, got {data_type}: name a column of lists, or \
+                 write make_array(a, b, …) to make one of scalar columns"
+            );
+        };
+        Ok((input, name, data_type, float))
+    };
+    let (left, left_column, left_type, left_float) = side("left", "left_id", "left_features")?;
+    let (right, right_column, right_type, right_float) =
+        side("right", "right_id", "right_features")?;
+    if let (DataType::FixedSizeList(_, m), DataType::FixedSizeList(_, n)) =
+        (&left_type, &right_type)
+        && m != n
+    {
+        return plan_err!(
+            "left_features of {NAME}, {left_column}, has {m} dimensions and right_features, {right_column}, \
+             has {n}: both need the same number"
+        );
+    }
+    let double = [left_float, right_float].contains(&FloatType::Float64);
+    let source = |column| Source {
+        function: NAME,
+        column,
+        float: if double {
+            FloatType::Float64
+        } else {
+            FloatType::Float32
+        },
+        metric: options.metric,
+    };
+    let join = KnnJoin {
+        options,
+        left: source(left_column),
+        right: source(right_column),
+        schema: schema(
+            left.schema().field(0).data_type(),
+            right.schema().field(0).data_type(),
+        ),
+    };
+    scan(NAME, Arc::new(join), vec![left, right])
+}
+
+#[derive(Debug)]
+struct KnnJoin {
+    options: Options,
+    left: Source,
+    right: Source,
+    schema: SchemaRef,
+}
+
+impl fmt::Display for KnnJoin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (left, right) = (&self.left.column, &self.right.column);
+        write!(f, "{NAME}({left}, {right}, {})", self.options)
+    }
+}
+
+#[async_trait]
+impl Reduction for KnnJoin {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn any_order(&self) -> bool {
+        false
+    }
+
+    async fn run(
+        &self,
+        inputs: Vec<SendableRecordBatchStream>,
+        context: Arc<TaskContext>,
+        metrics: ExecutionPlanMetricsSet,
+    ) -> Result<SendableRecordBatchStream> {
+        let Ok([left, mut right]) = <[_; 2]>::try_from(inputs) else {
+            return internal_err!("{NAME} has two inputs");
+        };
+        let baseline = BaselineMetrics::new(&metrics, 0);
+        let budget = Budget::new(context.memory_pool(), NAME);
+        let mut rows = Collector::new(self.right.clone(), budget);
+        while let Some(batch) = right.next().await.transpose()? {
+            let _timer = baseline.elapsed_compute().timer();
+            off_the_async_threads(|| rows.add(&batch))?;
+        }
+        drop(right);
+        let timer = baseline.elapsed_compute().timer();
+        let held = blocking(move || rows.finish()).await?;
+        timer.done();
+        let schema = self.schema();
+        let pairs = Pairs {
+            left,
+            source: self.left.clone(),
+            right_column: self.right.column.clone(),
+            dimensions: None,
+            held: held.map(Arc::new),
+            k: self.options.k,
+            schema: self.schema(),
+            baseline: baseline.clone(),
+            batch: None,
+            part: None,
+            cancelled: CancelOnDrop(Arc::new(AtomicBool::new(false))),
+        };
+        let batches = stream::try_unfold(pairs, async |mut pairs| {
+            let batch = pairs.next().await?;
+            Ok::<_, DataFusionError>(batch.map(|batch| (batch, pairs)))
+        });
+        let batch_size = context.session_config().batch_size();
+        let batches = batches
+            .map_ok(move |batch| stream::iter(slices(&batch, batch_size).map(Ok)))
+            .try_flatten()
+            .map_ok(move |batch| batch.record_output(&baseline));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+    }
+}
+
+/// The result, a part of a left batch at a time.
+struct Pairs {
+    left: SendableRecordBatchStream,
+    source: Source,
+    right_column: String,
+    /// Of the left rows so far.
+    dimensions: Option<usize>,
+    /// `None` where the right side has no rows.
+    held: Option<Arc<HeldRows>>,
+    k: usize,
+    schema: SchemaRef,
+    baseline: BaselineMetrics,
+    batch: Option<LeftBatch>,
+    /// The memory of the part that is being read.
+    part: Option<Budget>,
+    cancelled: CancelOnDrop,
+}
+
+/// Left rows, of which those from `next` on are still to be answered.
+struct LeftBatch {
+    rows: Arc<Rows>,
+    next: usize,
+    held: Arc<HeldRows>,
+}
+
+impl Pairs {
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        self.part = None;
+        loop {
+            if let Some(batch) = &mut self.batch {
+                let part = next_part(batch.next, batch.rows.ids.len(), self.k);
+                if !part.is_empty() {
+                    batch.next = part.end;
+                    let (rows, held) = (Arc::clone(&batch.rows), Arc::clone(&batch.held));
+                    return self.answer(rows, held, part).await.map(Some);
+                }
+                self.batch = None;
+            }
+            let Some(batch) = self.left.next().await.transpose()? else {
+                return Ok(None);
+            };
+            let _timer = self.baseline.elapsed_compute().timer();
+            let read = off_the_async_threads(|| self.source.read(&batch, &mut self.dimensions))?;
+            if let Some(rows) = read {
+                self.batch = Some(LeftBatch {
+                    held: self.comparable(&rows, &batch)?,
+                    rows: Arc::new(rows),
+                    next: 0,
+                });
+            }
+        }
+    }
+
+    /// The right rows, if the left ones can be compared with them.
+    fn comparable(&self, rows: &Rows, batch: &RecordBatch) -> Result<Arc<HeldRows>> {
+        let (left, right) = (&self.source.column, &self.right_column);
+        let found = self.held.as_ref().map_or(0, |held| held.len());
+        let (Some(held), true) = (&self.held, self.k <= found) else {
+            return exec_err!(
+                "k = {} of {NAME} needs as many right rows, found {found} with features in column {right}: \
+                 lower k or search more rows",
+                self.k
+            );
+        };
+        let (have, need) = (self.dimensions.unwrap_or(0), held.dimensions());
+        if have != need {
+            let row = self.source.site(batch).row(input_row(&rows.present, 0)?);
+            return exec_err!(
+                "left_features of {NAME}, {left}, has {have} dimensions ({row}) and right_features, {right}, \
+                 has {need}: both need the same number"
+            );
+        }
+        Ok(Arc::clone(held))
+    }
+
+    async fn answer(
+        &mut self,
+        rows: Arc<Rows>,
+        held: Arc<HeldRows>,
+        part: std::ops::Range<usize>,
+    ) -> Result<RecordBatch> {
+        let control = FitControl {
+            budget: held.budget.sibling(),
+            cancelled: Arc::clone(&self.cancelled.0),
+            reporter: None,
+        };
+        let (schema, k) = (Arc::clone(&self.schema), self.k);
+        let _timer = self.baseline.elapsed_compute().timer();
+        let (batch, part) = blocking(move || {
+            let memory = reserve_part(&held, part.len(), k)?;
+            let ids = rows.ids.slice(part.start, part.len());
+            let nearest = held.nearest(&rows.features, part, k, &control)?;
+            Ok((pairs(&schema, &ids, nearest, &held)?, memory))
+        })
+        .await?;
+        self.part = Some(part);
+        Ok(batch)
+    }
+}

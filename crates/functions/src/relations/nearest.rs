@@ -1,0 +1,137 @@
+//! What `knn` and `knn_join` share: their options and the table that they give.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::take;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{Result, plan_datafusion_err, plan_err};
+use lakefold_manifold::{Metric, Nearest};
+
+use super::call::Call;
+use crate::held_rows::HeldRows;
+use crate::memory::Budget;
+
+/// Rows that are searched for at once. Bits do not depend on it.
+const PART_ROWS: usize = 4096;
+/// Pairs that a part has at most, if it has more than one row.
+const PART_PAIRS: usize = 1 << 17;
+
+/// The arguments that both functions take, and what they mean.
+pub(super) const SEARCH_ARGUMENTS: &[(&str, &str)] = &[
+    (
+        "k",
+        "Neighbours of each row; an error if there are not as many. 12 when omitted.",
+    ),
+    (
+        "metric",
+        "`l2`: Euclidean distance, as `array_distance` gives it. `cosine`: 1 less the cosine of the angle, \
+         from 0 to 2, as `cosine_distance` gives it. `inner_product` or `ip`: the product itself, as \
+         `inner_product` gives it, the largest first. `l2` when omitted.",
+    ),
+    (
+        "method",
+        "`exact`, or `auto`, which is the same as long as there is no index. `auto` when omitted.",
+    ),
+];
+
+/// What is searched for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Options {
+    pub(super) k: usize,
+    pub(super) metric: Metric,
+}
+
+impl Options {
+    pub(super) fn of(call: &Call, function: &str) -> Result<Self> {
+        let metric = match call.text("metric")? {
+            None => Metric::default(),
+            Some(name) => {
+                Metric::parse(&name).map_err(|error| plan_datafusion_err!("{function}: {error}"))?
+            }
+        };
+        match call.text("method")?.map(|name| name.to_ascii_lowercase()) {
+            None => {}
+            Some(name) if name == "auto" || name == "exact" => {}
+            Some(name) if name == "hnsw" => {
+                return plan_err!(
+                    "method 'hnsw' of {function} is not there yet: write method => 'exact', or leave it out"
+                );
+            }
+            Some(name) => {
+                return plan_err!("method of {function} must be one of auto, exact, got '{name}'");
+            }
+        }
+        let k = call.whole_number("k", 1)?.unwrap_or(12) as usize;
+        Ok(Self { k, metric })
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "k={}, metric={}, method=exact", self.k, self.metric)
+    }
+}
+
+/// Of the result: one row a pair.
+pub(super) fn schema(id: &DataType, neighbor_id: &DataType) -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("id", id.clone(), true),
+        Field::new("neighbor_id", neighbor_id.clone(), true),
+        Field::new("rank", DataType::Int64, false),
+        Field::new("distance", DataType::Float64, false),
+    ]))
+}
+
+/// The next rows to search for, from `start` on.
+pub(super) fn next_part(start: usize, rows: usize, k: usize) -> Range<usize> {
+    let part = (PART_PAIRS / k).clamp(1, PART_ROWS);
+    start..rows.min(start.saturating_add(part))
+}
+
+/// Takes the memory of a part of the result, given back when dropped.
+pub(super) fn reserve_part(held: &HeldRows, rows: usize, k: usize) -> Result<Budget> {
+    let pair = 2 * held.id_bytes + size_of::<i64>() + size_of::<f64>() + 2 * size_of::<u32>();
+    let budget = held.budget.sibling();
+    budget
+        .reserve(
+            "a part of the result",
+            rows.saturating_mul(k).saturating_mul(pair),
+        )
+        .map_err(|error| held.source.exhausted(&error))?;
+    Ok(budget)
+}
+
+/// The pairs of the rows with these `ids`, each row's nearest first.
+pub(super) fn pairs(
+    schema: &SchemaRef,
+    ids: &ArrayRef,
+    nearest: Nearest,
+    held: &HeldRows,
+) -> Result<RecordBatch> {
+    let (rows, k) = nearest.ids.dim();
+    let row_of_pair = (0..rows as u32).flat_map(|row| std::iter::repeat_n(row, k));
+    let ids = take(ids, &UInt32Array::from_iter_values(row_of_pair), None)?;
+    let neighbors = UInt32Array::from_iter_values(nearest.ids);
+    let neighbors = take(&held.ids, &neighbors, None)?;
+    let ranks = (0..rows).flat_map(|_| 1..=k as i64);
+    let columns: Vec<ArrayRef> = vec![
+        ids,
+        neighbors,
+        Arc::new(Int64Array::from_iter_values(ranks)),
+        Arc::new(Float64Array::from_iter_values(nearest.distances)),
+    ];
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// Slices of at most `rows` rows.
+pub(super) fn slices(
+    batch: &RecordBatch,
+    rows: usize,
+) -> impl Iterator<Item = RecordBatch> + use<> {
+    let (batch, rows) = (batch.clone(), rows.max(1));
+    let starts = (0..batch.num_rows()).step_by(rows);
+    starts.map(move |start| batch.slice(start, rows.min(batch.num_rows() - start)))
+}
