@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
+use datafusion::execution::TaskContext;
 use datafusion::physical_expr::expressions::Column;
 use lakefold_manifold::{Control, Diagnostics, ManifoldError, Phase, ReserveError};
 use tracing::info;
@@ -16,7 +17,7 @@ use crate::lle_exec::LleCall;
 use crate::lle_metrics::LleMetrics;
 use crate::lle_model::LleModel;
 use crate::memory::{Budget, array_bytes, resources_exhausted};
-use crate::progress::FitReporter;
+use crate::progress::{FitReporter, FitReporterHandle};
 use crate::sampling::FeatureSample;
 
 /// What a fit needs beside its rows.
@@ -188,6 +189,20 @@ pub(crate) struct FitControl {
     pub(crate) budget: Budget,
     pub(crate) cancelled: Arc<AtomicBool>,
     pub(crate) reporter: Option<Arc<dyn FitReporter>>,
+}
+
+impl FitControl {
+    /// Of a query: memory from `budget`'s consumer, progress to the session's reporter.
+    pub(crate) fn new(context: &TaskContext, budget: &Budget, cancelled: &CancelOnDrop) -> Self {
+        let reporter = context
+            .session_config()
+            .get_extension::<FitReporterHandle>();
+        Self {
+            budget: budget.sibling(),
+            cancelled: Arc::clone(&cancelled.0),
+            reporter: reporter.map(|handle| Arc::clone(&handle.0)),
+        }
+    }
 }
 
 impl Control for FitControl {

@@ -25,7 +25,6 @@ use crate::fit_task::{CancelOnDrop, FitControl, blocking};
 use crate::float_lists::FloatType;
 use crate::lle_embed::float_type;
 use crate::memory::Budget;
-use crate::progress::FitReporterHandle;
 
 pub(crate) const NAME: &str = "embedding_quality";
 const FEATURES: &str = "features";
@@ -213,14 +212,7 @@ impl Reduction for EmbeddingQuality {
         }
         drop(stream);
         let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
-        let reporter = context
-            .session_config()
-            .get_extension::<FitReporterHandle>();
-        let control = FitControl {
-            budget: budget.sibling(),
-            cancelled: Arc::clone(&cancelled.0),
-            reporter: reporter.map(|handle| Arc::clone(&handle.0)),
-        };
+        let control = FitControl::new(&context, &budget, &cancelled);
         let options = self.options.clone();
         let (rows, null_rows) = (input.rows, input.null_rows);
         let (quality, accuracy) = blocking(move || {

@@ -33,7 +33,6 @@ use crate::lle_parameters::{describe, parse_parameters};
 use crate::memory::Budget;
 use crate::model_file::encode;
 use crate::model_store;
-use crate::progress::FitReporterHandle;
 use crate::sampling::FeatureSample;
 
 pub(crate) const NAME: &str = "lle_fit";
@@ -150,14 +149,7 @@ impl Reduction for LleFit {
             sample.add(batch.column(0), &site, &budget)?;
         }
         let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
-        let reporter = context
-            .session_config()
-            .get_extension::<FitReporterHandle>();
-        let control = FitControl {
-            budget: budget.sibling(),
-            cancelled: Arc::clone(&cancelled.0),
-            reporter: reporter.map(|handle| Arc::clone(&handle.0)),
-        };
+        let control = FitControl::new(&context, &budget, &cancelled);
         let site = Site {
             function: NAME,
             column: self.column.clone(),
