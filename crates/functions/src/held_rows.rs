@@ -4,13 +4,18 @@ use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::{concat, filter};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err, internal_err};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::metrics::BaselineMetrics;
+use futures::StreamExt;
 use lakefold_manifold::{
     Control, ExactIndex, Feature, ManifoldError, Metric, Nearest, ReserveError, check_features,
 };
 use ndarray::{Array2, s};
 
+use crate::evaluator::off_the_async_threads;
 use crate::features::{Matrix, Site, check_dimensions, extract, measure};
 use crate::fit::row_error;
+use crate::fit_task::blocking;
 use crate::float_lists::FloatType;
 use crate::memory::{Budget, array_bytes, resources_exhausted};
 
@@ -126,6 +131,21 @@ enum Values {
 }
 
 impl Collector {
+    /// Adds all batches of `input`; `None` where no row has features.
+    pub(crate) async fn collect(
+        mut self,
+        mut input: SendableRecordBatchStream,
+        baseline: &BaselineMetrics,
+    ) -> Result<Option<HeldRows>> {
+        while let Some(batch) = input.next().await.transpose()? {
+            let _timer = baseline.elapsed_compute().timer();
+            off_the_async_threads(|| self.add(&batch))?;
+        }
+        drop(input);
+        let _timer = baseline.elapsed_compute().timer();
+        blocking(move || self.finish()).await
+    }
+
     pub(crate) fn new(source: Source, budget: Budget) -> Self {
         let features = match source.float {
             FloatType::Float32 => Values::Float32(vec![]),
@@ -141,7 +161,7 @@ impl Collector {
     }
 
     /// Adds a batch of ids and features.
-    pub(crate) fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+    fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         let Some(rows) = self.source.read(batch, &mut self.dimensions)? else {
             return Ok(());
         };
@@ -161,7 +181,7 @@ impl Collector {
     }
 
     /// Makes an index of what was collected; `None` where there was nothing.
-    pub(crate) fn finish(self) -> Result<Option<HeldRows>> {
+    fn finish(self) -> Result<Option<HeldRows>> {
         let Some(dimensions) = self.dimensions else {
             return Ok(None);
         };

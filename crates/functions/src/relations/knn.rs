@@ -12,14 +12,13 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{TryStreamExt, stream};
 use lakefold_manifold::{Control, Phase, ReserveError};
 
 use super::Signature;
 use super::call::{Call, Parameter, written};
 use super::nearest::{Options, SEARCH_ARGUMENTS, next_part, pairs, reserve_part, schema, slices};
 use super::reduction::{Reduction, scan};
-use crate::evaluator::off_the_async_threads;
 use crate::fit_task::{CancelOnDrop, FitControl, blocking};
 use crate::held_rows::{Collector, HeldRows, Source};
 use crate::lle_embed::float_type;
@@ -129,20 +128,13 @@ impl Reduction for Knn {
         context: Arc<TaskContext>,
         metrics: ExecutionPlanMetricsSet,
     ) -> Result<SendableRecordBatchStream> {
-        let Some(mut input) = inputs.pop() else {
+        let Some(input) = inputs.pop() else {
             return internal_err!("{NAME} has one input");
         };
         let baseline = BaselineMetrics::new(&metrics, 0);
         let budget = Budget::new(context.memory_pool(), NAME);
-        let mut rows = Collector::new(self.source.clone(), budget);
-        while let Some(batch) = input.next().await.transpose()? {
-            let _timer = baseline.elapsed_compute().timer();
-            off_the_async_threads(|| rows.add(&batch))?;
-        }
-        drop(input);
-        let timer = baseline.elapsed_compute().timer();
-        let held = blocking(move || rows.finish()).await?;
-        timer.done();
+        let rows = Collector::new(self.source.clone(), budget);
+        let held = rows.collect(input, &baseline).await?;
         let schema = self.schema();
         let Some(held) = held else {
             let nothing = stream::empty();

@@ -170,20 +170,13 @@ impl Reduction for KnnJoin {
         context: Arc<TaskContext>,
         metrics: ExecutionPlanMetricsSet,
     ) -> Result<SendableRecordBatchStream> {
-        let Ok([left, mut right]) = <[_; 2]>::try_from(inputs) else {
+        let Ok([left, right]) = <[_; 2]>::try_from(inputs) else {
             return internal_err!("{NAME} has two inputs");
         };
         let baseline = BaselineMetrics::new(&metrics, 0);
         let budget = Budget::new(context.memory_pool(), NAME);
-        let mut rows = Collector::new(self.right.clone(), budget);
-        while let Some(batch) = right.next().await.transpose()? {
-            let _timer = baseline.elapsed_compute().timer();
-            off_the_async_threads(|| rows.add(&batch))?;
-        }
-        drop(right);
-        let timer = baseline.elapsed_compute().timer();
-        let held = blocking(move || rows.finish()).await?;
-        timer.done();
+        let rows = Collector::new(self.right.clone(), budget);
+        let held = rows.collect(right, &baseline).await?;
         let schema = self.schema();
         let pairs = Pairs {
             left,
