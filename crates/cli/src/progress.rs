@@ -68,7 +68,7 @@ impl FitProgress {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ended(&self) {
+    fn end(&self) {
         let mut state = self.lock();
         state.running = state.running.saturating_sub(1);
         if state.running == 0 {
@@ -101,26 +101,21 @@ impl FitReporter for FitProgress {
         }
         let fit = state.fits.len() + 1;
         let bar = state.bar.get_or_insert_with(|| new_bar(self.name));
-        bar.set_position(
-            STEPS
-                .saturating_mul(done)
-                .checked_div(total)
-                .unwrap_or(STEPS),
-        );
-        bar.set_message(if fit > 1 {
-            format!("{phase} of fit {}", grouped(fit))
-        } else {
-            phase.to_string()
+        bar.set_position(STEPS.saturating_mul(done).checked_div(total).unwrap_or(0));
+        bar.set_message(match (total, fit) {
+            (0, _) => format!("{phase}, {} rows", grouped(done as usize)),
+            (_, 1) => phase.to_string(),
+            (_, fit) => format!("{phase} of fit {}", grouped(fit)),
         });
     }
 
     fn finished(&self, diagnostics: &Diagnostics) {
         self.lock().fits.push(diagnostics.clone());
-        self.ended();
+        self.end();
     }
 
-    fn failed(&self) {
-        self.ended();
+    fn ended(&self) {
+        self.end();
     }
 }
 

@@ -44,15 +44,15 @@ pub(crate) fn embedding_array(
         }
         DataType::FixedSizeList(field, size) => {
             let mut numbers = numbers;
-            let padded = present.iter().flat_map(|present| {
-                let row: Vec<f64> = if present {
-                    numbers.by_ref().take(n_components).collect()
+            let mut padded = Vec::with_capacity(rows * n_components);
+            for present in &present {
+                if present {
+                    padded.extend(numbers.by_ref().take(n_components));
                 } else {
-                    vec![0.0; n_components]
-                };
-                row
-            });
-            let values = float_array(float, padded);
+                    padded.resize(padded.len() + n_components, 0.0);
+                }
+            }
+            let values = float_array(float, padded.into_iter());
             let nulls = Some(NullBuffer::new(present.clone()));
             Ok(Arc::new(FixedSizeListArray::try_new(
                 Arc::clone(field),

@@ -9,7 +9,7 @@ use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2, CowArray, Ix2, ShapeError};
 
 use crate::float_lists::{FloatType, ListRows};
 
@@ -102,17 +102,35 @@ pub(crate) fn shown(value: &ScalarValue) -> String {
 
 /// Features of one fit: a matrix of the rows that are not NULL.
 #[derive(Debug)]
-pub(crate) struct Features {
-    pub(crate) matrix: Matrix,
+pub(crate) struct Features<'a> {
+    pub(crate) matrix: Matrix<'a>,
     /// One bit for each row of the input, false where the features are NULL.
     pub(crate) present: BooleanBuffer,
 }
 
-/// Shape (rows that are not NULL, dimensions).
+/// Shape (rows that are not NULL, dimensions): the column's own memory where it holds just that, else a
+/// copy.
 #[derive(Debug)]
-pub(crate) enum Matrix {
-    Float32(Array2<f32>),
-    Float64(Array2<f64>),
+pub(crate) enum Matrix<'a> {
+    Float32(CowArray<'a, f32, Ix2>),
+    Float64(CowArray<'a, f64, Ix2>),
+}
+
+impl Matrix<'_> {
+    pub(crate) fn dim(&self) -> (usize, usize) {
+        match self {
+            Matrix::Float32(matrix) => matrix.dim(),
+            Matrix::Float64(matrix) => matrix.dim(),
+        }
+    }
+
+    /// Copied, unless it is a copy already.
+    pub(crate) fn into_owned(self) -> Matrix<'static> {
+        match self {
+            Matrix::Float32(matrix) => Matrix::Float32(matrix.into_owned().into()),
+            Matrix::Float64(matrix) => Matrix::Float64(matrix.into_owned().into()),
+        }
+    }
 }
 
 /// What is known of the features before any of them is copied.
@@ -211,11 +229,16 @@ pub(crate) fn check_dimensions(
     )
 }
 
-/// Copies the rows that are not NULL, coerced to `float`.
-pub(crate) fn extract(lists: &[ArrayRef], extent: Extent, float: FloatType) -> Result<Features> {
+/// The rows that are not NULL, coerced to `float`. Nothing is copied where the one list has no NULL and
+/// holds that type.
+pub(crate) fn extract(
+    lists: &[ArrayRef],
+    extent: Extent,
+    float: FloatType,
+) -> Result<Features<'_>> {
     let matrix = match float {
-        FloatType::Float32 => Matrix::Float32(fill::<Float32Type>(lists, &extent)?),
-        FloatType::Float64 => Matrix::Float64(fill::<Float64Type>(lists, &extent)?),
+        FloatType::Float32 => Matrix::Float32(rows_of::<Float32Type>(lists, &extent)?),
+        FloatType::Float64 => Matrix::Float64(rows_of::<Float64Type>(lists, &extent)?),
     };
     Ok(Features {
         matrix,
@@ -223,7 +246,31 @@ pub(crate) fn extract(lists: &[ArrayRef], extent: Extent, float: FloatType) -> R
     })
 }
 
-fn fill<T: ArrowPrimitiveType>(lists: &[ArrayRef], extent: &Extent) -> Result<Array2<T::Native>> {
+fn rows_of<'a, T: ArrowPrimitiveType>(
+    lists: &'a [ArrayRef],
+    extent: &Extent,
+) -> Result<CowArray<'a, T::Native, Ix2>> {
+    let shape = (extent.rows, extent.dimensions);
+    if let [list] = lists
+        && extent.rows == list.len()
+        && extent.rows > 0
+    {
+        let rows = ListRows::try_new(list)?;
+        if rows.values().data_type() == &T::DATA_TYPE {
+            let values = rows.values().as_primitive::<T>().values();
+            let view = ArrayView2::from_shape(shape, &values[rows.span(0..rows.len())]);
+            return Ok(view.map_err(changed)?.into());
+        }
+    }
+    let matrix = Array2::from_shape_vec(shape, copied::<T>(lists, extent)?);
+    Ok(matrix.map_err(changed)?.into())
+}
+
+fn changed(error: ShapeError) -> DataFusionError {
+    exec_datafusion_err!("features changed while they were read: {error}")
+}
+
+fn copied<T: ArrowPrimitiveType>(lists: &[ArrayRef], extent: &Extent) -> Result<Vec<T::Native>> {
     let mut features = Vec::with_capacity(extent.rows * extent.dimensions);
     let options = CastOptions {
         safe: false,
@@ -242,8 +289,7 @@ fn fill<T: ArrowPrimitiveType>(lists: &[ArrayRef], extent: &Extent) -> Result<Ar
             features.extend_from_slice(&values[range.start - span.start..range.end - span.start]);
         }
     }
-    Array2::from_shape_vec((extent.rows, extent.dimensions), features)
-        .map_err(|error| exec_datafusion_err!("features changed while they were read: {error}"))
+    Ok(features)
 }
 
 /// The caller's row of matrix row `row`.
@@ -281,7 +327,7 @@ mod tests {
         let extent = measure(lists, &site()).unwrap();
         let features = extract(lists, extent, FloatType::Float64).unwrap();
         match features.matrix {
-            Matrix::Float64(matrix) => (matrix, features.present.iter().collect()),
+            Matrix::Float64(matrix) => (matrix.into_owned(), features.present.iter().collect()),
             Matrix::Float32(_) => panic!("asked for f64"),
         }
     }
@@ -303,6 +349,35 @@ mod tests {
         assert_eq!(present, [false, true, false, true]);
         let extent = measure(&parts, &site()).unwrap();
         assert_eq!(input_row(&extent.present, 1).unwrap(), 3);
+    }
+
+    #[test]
+    fn a_list_that_is_a_matrix_is_not_copied() {
+        let rows = [
+            Some(vec![Some(1.0), Some(2.0)]),
+            Some(vec![Some(3.0), Some(4.0)]),
+        ];
+        let fixed = FixedSizeListArray::from_iter_primitive::<Float64Type, _, _>(rows.clone(), 2);
+        let list = ListArray::from_iter_primitive::<Float64Type, _, _>(rows);
+        for array in [Arc::new(fixed) as ArrayRef, Arc::new(list)] {
+            let second = [array.slice(1, 1)];
+            let rows = ListRows::try_new(&second[0]).unwrap();
+            let values = rows.values().as_primitive::<Float64Type>().values();
+            let first = &raw const values[rows.span(0..1).start];
+            let extract = |float| {
+                let extent = measure(&second, &site()).unwrap();
+                extract(&second, extent, float).unwrap().matrix
+            };
+            let Matrix::Float64(matrix) = extract(FloatType::Float64) else {
+                panic!("asked for f64");
+            };
+            assert_eq!(matrix, ndarray::array![[3.0, 4.0]]);
+            assert!(std::ptr::eq(matrix.as_ptr(), first));
+            let Matrix::Float32(matrix) = extract(FloatType::Float32) else {
+                panic!("asked for f32");
+            };
+            assert_eq!(matrix, ndarray::array![[3.0_f32, 4.0]]);
+        }
     }
 
     #[test]

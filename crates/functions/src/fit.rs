@@ -36,13 +36,17 @@ pub(crate) fn copy_features(
     float: FloatType,
     site: &Site,
     control: &dyn Control,
-) -> Result<Features> {
+) -> Result<Features<'static>> {
     control
         .reserve("the feature matrix", extent.bytes(float))
         .map_err(|error| {
             resources_exhausted(&subject(site, extent.rows, extent.dimensions), &error)
         })?;
-    extract(lists, extent, float)
+    let Features { matrix, present } = extract(lists, extent, float)?;
+    Ok(Features {
+        matrix: matrix.into_owned(),
+        present,
+    })
 }
 
 /// Fits and lets go of the features.
@@ -51,16 +55,17 @@ pub(crate) fn copy_features(
 /// Names column, partition and row of the caller; [`DataFusionError::ResourcesExhausted`] when `control`
 /// refuses memory.
 pub(crate) fn fit_features(
-    features: Features,
+    features: Features<'_>,
     lle: &Lle,
     data_type: &DataType,
     site: &Site,
     control: &dyn Control,
 ) -> Result<Embedding> {
     let Features { matrix, present } = features;
-    let (float, (rows, dimensions)) = match &matrix {
-        Matrix::Float32(matrix) => (FloatType::Float32, matrix.dim()),
-        Matrix::Float64(matrix) => (FloatType::Float64, matrix.dim()),
+    let (rows, dimensions) = matrix.dim();
+    let float = match &matrix {
+        Matrix::Float32(_) => FloatType::Float32,
+        Matrix::Float64(_) => FloatType::Float64,
     };
     let fit = if rows == 0 {
         Ok(None)

@@ -98,13 +98,13 @@ impl FitTask {
             (Some(reporter), None) => {
                 // Nothing to fit is no failure, but it ends what was started.
                 debug_assert!(!succeeded || found.is_none());
-                reporter.failed();
+                reporter.ended();
             }
             (None, _) => {}
         }
     }
 
-    fn features(&self, call: &LleCall, site: &Site) -> Result<Features> {
+    fn features(&self, call: &LleCall, site: &Site) -> Result<Features<'static>> {
         let lists = site
             .batches
             .iter()

@@ -1,8 +1,8 @@
 //! Rows that are held in memory for their neighbours to be found: ids and features.
 
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::arrow::compute::{concat, filter};
+use datafusion::arrow::compute::{concat, filter, take};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err, internal_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::metrics::BaselineMetrics;
@@ -10,7 +10,7 @@ use futures::StreamExt;
 use lakefold_manifold::{
     Control, ExactIndex, Feature, ManifoldError, Metric, Nearest, ReserveError, check_features,
 };
-use ndarray::{Array2, s};
+use ndarray::{Array2, ArrayView2, s};
 
 use crate::evaluator::off_the_async_threads;
 use crate::features::{Matrix, Site, check_dimensions, extract, measure};
@@ -18,6 +18,7 @@ use crate::fit::row_error;
 use crate::fit_task::blocking;
 use crate::float_lists::FloatType;
 use crate::memory::{Budget, array_bytes, resources_exhausted};
+use crate::row_order;
 
 /// Which rows are read, and as what.
 #[derive(Debug, Clone)]
@@ -31,11 +32,21 @@ pub(crate) struct Source {
 }
 
 /// The rows of a batch whose features are not NULL, at least one.
-pub(crate) struct Rows {
+pub(crate) struct Rows<'a> {
     pub(crate) ids: ArrayRef,
-    pub(crate) features: Matrix,
+    pub(crate) features: Matrix<'a>,
     /// Which rows of the batch they are.
     pub(crate) present: BooleanBuffer,
+}
+
+impl Rows<'_> {
+    pub(crate) fn into_owned(self) -> Rows<'static> {
+        Rows {
+            ids: self.ids,
+            features: self.features.into_owned(),
+            present: self.present,
+        }
+    }
 }
 
 impl Source {
@@ -45,11 +56,11 @@ impl Source {
     /// # Errors
     /// Names the column and the row of what is no vector of that many finite numbers or, under cosine
     /// distance, has no direction.
-    pub(crate) fn read(
+    pub(crate) fn read<'a>(
         &self,
-        batch: &RecordBatch,
+        batch: &'a RecordBatch,
         dimensions: &mut Option<usize>,
-    ) -> Result<Option<Rows>> {
+    ) -> Result<Option<Rows<'a>>> {
         let site = self.site(batch);
         let lists = std::slice::from_ref(batch.column(1));
         let extent = measure(lists, &site)?;
@@ -59,8 +70,8 @@ impl Source {
         check_dimensions(dimensions, &extent, &site)?;
         let features = extract(lists, extent, self.float)?;
         match &features.matrix {
-            Matrix::Float32(rows) => check(rows, self.metric),
-            Matrix::Float64(rows) => check(rows, self.metric),
+            Matrix::Float32(rows) => check(rows.view(), self.metric),
+            Matrix::Float64(rows) => check(rows.view(), self.metric),
         }
         .map_err(|error| row_error(&error, &site, &features.present))?;
         let present = BooleanArray::new(features.present.clone(), None);
@@ -103,10 +114,10 @@ impl Source {
 }
 
 fn check<T: Feature + Default>(
-    rows: &Array2<T>,
+    rows: ArrayView2<'_, T>,
     metric: Metric,
 ) -> std::result::Result<(), ManifoldError> {
-    check_features(rows.view())?;
+    check_features(rows)?;
     let zero = T::default();
     let mut directions = rows.rows().into_iter();
     match directions.position(|row| metric == Metric::Cosine && row.iter().all(|v| *v == zero)) {
@@ -166,8 +177,12 @@ impl Collector {
             return Ok(());
         };
         let grown = match (&mut self.features, &rows.features) {
-            (Values::Float32(values), Matrix::Float32(rows)) => append(values, rows, &self.budget),
-            (Values::Float64(values), Matrix::Float64(rows)) => append(values, rows, &self.budget),
+            (Values::Float32(values), Matrix::Float32(rows)) => {
+                append(values, rows.view(), &self.budget)
+            }
+            (Values::Float64(values), Matrix::Float64(rows)) => {
+                append(values, rows.view(), &self.budget)
+            }
             _ => return internal_err!("rows were read as another float type"),
         };
         grown
@@ -198,9 +213,19 @@ impl Collector {
         let reserve = |purpose, bytes| self.budget.reserve(purpose, bytes);
         reserve("the ids of the rows to search", id_bytes)
             .map_err(|error| self.source.exhausted(&error))?;
-        let ids = concat(&parts)?;
+        let mut ids = concat(&parts)?;
         drop(self.ids);
         self.budget.release(id_bytes);
+        let sorting = row_order::predicted_bytes(rows, id_bytes) + id_bytes;
+        self.budget
+            .reserve("sorting the rows to search", sorting)
+            .map_err(|error| self.source.exhausted(&error))?;
+        let mut features = self.features;
+        match &mut features {
+            Values::Float32(values) => sort(&mut ids, values, dimensions)?,
+            Values::Float64(values) => sort(&mut ids, values, dimensions)?,
+        }
+        self.budget.release(sorting);
         let metric = self.source.metric;
         let (held, all) = match self.source.float {
             FloatType::Float32 => (
@@ -216,7 +241,7 @@ impl Collector {
         self.budget
             .reserve("an index of the features", more)
             .map_err(|error| self.source.exhausted(&error))?;
-        let index = match self.features {
+        let index = match features {
             Values::Float32(values) => {
                 ExactIndex::new(matrix(values, dimensions)?, metric).map(Index::Float32)
             }
@@ -234,10 +259,24 @@ impl Collector {
     }
 }
 
+/// Ties are broken by place: rows in the order of their ids are the same whatever order they came in.
+fn sort<T: Feature + Into<f64>>(
+    ids: &mut ArrayRef,
+    features: &mut [T],
+    dimensions: usize,
+) -> Result<()> {
+    let order = row_order::order(ids, features, dimensions)?;
+    if !order.is_sorted() {
+        *ids = take(ids, &UInt32Array::from(order.clone()), None)?;
+        row_order::permute(features, dimensions, order);
+    }
+    Ok(())
+}
+
 /// Grows by doubling, as a vector does, but asks before.
 fn append<T: Feature>(
     values: &mut Vec<T>,
-    rows: &Array2<T>,
+    rows: ArrayView2<'_, T>,
     budget: &Budget,
 ) -> std::result::Result<(), ReserveError> {
     let needed = values.len() + rows.len();
@@ -259,7 +298,7 @@ fn matrix<T>(values: Vec<T>, dimensions: usize) -> Result<Array2<T>> {
 /// Rows to be searched.
 pub(crate) struct HeldRows {
     index: Index,
-    /// By place in the index: the order in which rows came.
+    /// By place in the index: in their order, see [`row_order`].
     pub(crate) ids: ArrayRef,
     /// Bytes of one of them, on average.
     pub(crate) id_bytes: usize,
@@ -302,7 +341,7 @@ impl HeldRows {
     /// The nearest of some `rows` of `queries`, which were read as its own were.
     pub(crate) fn nearest(
         &self,
-        queries: &Matrix,
+        queries: &Matrix<'_>,
         rows: std::ops::Range<usize>,
         k: usize,
         control: &dyn Control,

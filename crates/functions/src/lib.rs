@@ -56,6 +56,7 @@ mod progress;
 mod reference;
 mod register;
 mod relations;
+mod row_order;
 mod rows;
 mod sampling;
 mod softmax;

@@ -88,7 +88,7 @@ impl Typed {
 
     fn transform_matrix(
         &self,
-        features: &Matrix,
+        features: &Matrix<'_>,
         control: &dyn Control,
     ) -> Result<Array2<f64>, ManifoldError> {
         match (self, features) {

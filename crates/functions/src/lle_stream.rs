@@ -13,6 +13,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SpillManager};
 use futures::stream::{self, BoxStream, try_unfold};
 use futures::{StreamExt, TryStreamExt};
+use lakefold_manifold::Phase;
 
 use crate::features::Site;
 use crate::fit::Embedding;
@@ -23,7 +24,7 @@ use crate::lle_exec::{LleCall, LleExec};
 use crate::lle_metrics::LleMetrics;
 use crate::lle_model::LleModel;
 use crate::memory::{Budget, resources_exhausted};
-use crate::progress::{FitReporter, FitReporterHandle};
+use crate::progress::Announced;
 use crate::rows::RowStore;
 
 /// The output of one partition.
@@ -54,16 +55,13 @@ pub(crate) fn embedding_stream(
         let keys = plan.partition_by().to_vec();
         Source::Groups(Box::new(Groups::new(input, keys, maker)))
     };
-    let reporter = context
-        .session_config()
-        .get_extension::<FitReporterHandle>();
     let run = Run {
         source,
         output: None,
         calls: plan.calls().into(),
         schema: plan.schema(),
         cancelled: CancelOnDrop(Arc::new(AtomicBool::new(false))),
-        reporter: reporter.map(|handle| Arc::clone(&handle.0)),
+        context: Arc::clone(context),
         metrics,
     };
     let batches = try_unfold(run, |mut run| async move {
@@ -112,7 +110,7 @@ struct Run {
     calls: Arc<[LleCall]>,
     schema: SchemaRef,
     cancelled: CancelOnDrop,
-    reporter: Option<Arc<dyn FitReporter>>,
+    context: Arc<TaskContext>,
     metrics: LleMetrics,
 }
 
@@ -167,6 +165,7 @@ impl Run {
                         models,
                         label: group.label,
                         cancelled: Quiet(Arc::clone(&self.cancelled.0)),
+                        announced: Announced::new(&self.context, Phase::Projection, group.rows),
                     }),
                     _held: group.held,
                 })
@@ -199,11 +198,7 @@ impl Run {
             calls: Arc::clone(&self.calls),
             index,
             label: group.label.clone(),
-            control: FitControl {
-                budget: group.held.sibling(),
-                cancelled: Arc::clone(&self.cancelled.0),
-                reporter: self.reporter.clone(),
-            },
+            control: FitControl::new(&self.context, &group.held, &self.cancelled),
             metrics: self.metrics.clone(),
         }
     }
@@ -247,6 +242,7 @@ struct Placement {
     models: Vec<Option<LleModel>>,
     label: Option<String>,
     cancelled: Quiet,
+    announced: Announced,
 }
 
 impl Placement {
@@ -275,6 +271,7 @@ impl Placement {
                 .transform(&lists, call.data_type(), &site, &self.cancelled)?;
             columns.push(placed);
         }
+        self.announced.add(batch.num_rows());
         Ok(columns)
     }
 }

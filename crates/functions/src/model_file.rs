@@ -210,7 +210,7 @@ fn from_batch(batch: &RecordBatch, description: &ModelDescription, source: &str)
         return exec_err!("'{source}': features must be lists of numbers, got {features}");
     };
     let embedding: Array2<f64> = match matrix(EMBEDDING, FloatType::Float64)?.matrix {
-        Matrix::Float64(matrix) => matrix,
+        Matrix::Float64(matrix) => matrix.into_owned(),
         Matrix::Float32(_) => unreachable!("asked for f64"),
     };
     let (per_row, reg) = (description.landmark_neighbors, description.reg);

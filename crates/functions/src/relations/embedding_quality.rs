@@ -222,7 +222,7 @@ impl Reduction for EmbeddingQuality {
             }
             let measured = input.measure(&options, &control);
             if let Some(reporter) = reporter {
-                reporter.failed();
+                reporter.ended();
             }
             measured
         })

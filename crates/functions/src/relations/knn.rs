@@ -13,17 +13,19 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{TryStreamExt, stream};
-use lakefold_manifold::{Control, Phase, ReserveError};
+use lakefold_manifold::Phase;
 
 use super::Signature;
 use super::call::{Call, Parameter, written};
-use super::nearest::{Options, SEARCH_ARGUMENTS, next_part, pairs, reserve_part, schema, slices};
+use super::nearest::{
+    Options, PartControl, SEARCH_ARGUMENTS, next_part, pairs, reserve_part, schema, slices,
+};
 use super::reduction::{Reduction, scan};
-use crate::fit_task::{CancelOnDrop, FitControl, blocking};
+use crate::fit_task::{CancelOnDrop, blocking};
 use crate::held_rows::{Collector, HeldRows, Source};
 use crate::lle_embed::float_type;
 use crate::memory::Budget;
-use crate::progress::{FitReporter, FitReporterHandle};
+use crate::progress::Announced;
 
 const NAME: &str = "knn";
 const ID: &str = "id";
@@ -43,13 +45,12 @@ pub(crate) const SIGNATURE: Signature = Signature {
     description: "The nearest other rows of each row of a table, one row a pair: `id`, `neighbor_id`, `rank` \
         (from 1, the nearest) and `distance` (`DOUBLE`).\n\n\
         The search is exact: the answer is that of comparing every two rows, to the bit, whatever the threads \
-        and the batches. A row is never its own neighbour, but an equal row is one. Of rows as near as one \
-        another the one that comes first in `input` is the nearer. Ids are only carried along, of any type, \
-        and may be NULL or repeat. Rows whose features are NULL are left out, and neighbours of no rows are \
-        no rows.\n\n\
-        Rows come in the order of `input`, each row's neighbours by rank. Features and ids are held in \
-        memory; the result is computed in parts as it is read, so that LIMIT saves the rest. Time grows with \
-        the square of the rows.",
+        and the order of `input`. A row is never its own neighbour, but an equal row is one. Of rows as near \
+        as one another the one with the smaller id is the nearer (NULL is the largest id). Ids are of any \
+        type and may repeat. Rows whose features are NULL are left out, and neighbours of no rows are no rows.\n\n\
+        Rows come by id, each row's neighbours by rank. Features and ids are held in memory; the result is \
+        computed in parts as it is read, so that LIMIT saves the rest. Time grows with the square of the \
+        rows.",
     arguments: &[
         &[
             (
@@ -118,10 +119,6 @@ impl Reduction for Knn {
         Arc::clone(&self.schema)
     }
 
-    fn any_order(&self) -> bool {
-        false
-    }
-
     async fn run(
         &self,
         mut inputs: Vec<SendableRecordBatchStream>,
@@ -140,12 +137,9 @@ impl Reduction for Knn {
             let nothing = stream::empty();
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, nothing)));
         };
-        let reporter = context
-            .session_config()
-            .get_extension::<FitReporterHandle>();
         let parts = Parts {
             cancelled: CancelOnDrop(Arc::new(AtomicBool::new(false))),
-            progress: Arc::new(Progress::new(reporter.as_deref(), held.len())),
+            announced: Arc::new(Announced::new(&context, Phase::Neighbors, held.len())),
             held: Arc::new(held),
             k: self.options.k,
             schema: self.schema(),
@@ -178,7 +172,7 @@ struct Parts {
     next: usize,
     /// The memory of the part that is being read.
     part: Option<Budget>,
-    progress: Arc<Progress>,
+    announced: Arc<Announced>,
     cancelled: CancelOnDrop,
 }
 
@@ -191,14 +185,11 @@ impl Parts {
         }
         self.next = rows.end;
         let (held, schema, k) = (Arc::clone(&self.held), Arc::clone(&self.schema), self.k);
+        let searched = rows.len();
         let control = PartControl {
-            fit: FitControl {
-                budget: held.budget.sibling(),
-                cancelled: Arc::clone(&self.cancelled.0),
-                reporter: None,
-            },
-            start: rows.start,
-            progress: Arc::clone(&self.progress),
+            budget: held.budget.sibling(),
+            cancelled: Arc::clone(&self.cancelled.0),
+            announced: Arc::clone(&self.announced),
         };
         let (batch, part) = blocking(move || {
             let part = reserve_part(&held, rows.len(), k)?;
@@ -207,58 +198,8 @@ impl Parts {
             Ok((pairs(&schema, &ids, nearest, &held)?, part))
         })
         .await?;
+        self.announced.add(searched);
         self.part = Some(part);
         Ok(Some(batch))
-    }
-}
-
-/// Announces the search, and its end when dropped.
-struct Progress {
-    reporter: Option<Arc<dyn FitReporter>>,
-    rows: usize,
-}
-
-impl Progress {
-    fn new(reporter: Option<&FitReporterHandle>, rows: usize) -> Self {
-        let reporter = reporter.map(|handle| Arc::clone(&handle.0));
-        if let Some(reporter) = &reporter {
-            reporter.started(rows);
-        }
-        Self { reporter, rows }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if let Some(reporter) = &self.reporter {
-            reporter.failed();
-        }
-    }
-}
-
-/// Counts the rows of a part, from `start` on, among all rows.
-struct PartControl {
-    fit: FitControl,
-    start: usize,
-    progress: Arc<Progress>,
-}
-
-impl Control for PartControl {
-    fn is_cancelled(&self) -> bool {
-        self.fit.is_cancelled()
-    }
-
-    fn progress(&self, phase: Phase, done: u64, _total: u64) {
-        if let Some(reporter) = &self.progress.reporter {
-            reporter.progress(phase, self.start as u64 + done, self.progress.rows as u64);
-        }
-    }
-
-    fn reserve(&self, purpose: &str, bytes: usize) -> std::result::Result<(), ReserveError> {
-        self.fit.reserve(purpose, bytes)
-    }
-
-    fn release(&self, bytes: usize) {
-        self.fit.release(bytes);
     }
 }

@@ -13,17 +13,21 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt, stream};
+use lakefold_manifold::Phase;
 
 use super::Signature;
 use super::call::{Call, Parameter, written};
-use super::nearest::{Options, SEARCH_ARGUMENTS, next_part, pairs, reserve_part, schema, slices};
+use super::nearest::{
+    Options, PartControl, SEARCH_ARGUMENTS, next_part, pairs, reserve_part, schema, slices,
+};
 use super::reduction::{Reduction, scan};
 use crate::evaluator::off_the_async_threads;
 use crate::features::input_row;
-use crate::fit_task::{CancelOnDrop, FitControl, blocking};
+use crate::fit_task::{CancelOnDrop, blocking};
 use crate::float_lists::FloatType;
 use crate::held_rows::{Collector, HeldRows, Rows, Source};
 use crate::memory::Budget;
+use crate::progress::Announced;
 
 const NAME: &str = "knn_join";
 
@@ -43,11 +47,11 @@ pub(crate) const SIGNATURE: Signature = Signature {
     plan,
     description: "The nearest rows of one table for each row of another, one row a pair: `id` of the left row, \
         `neighbor_id` of the right one, `rank` (from 1, the nearest) and `distance` (`DOUBLE`).\n\n\
-        The search is exact, as that of `knn`, and of right rows as near as one another the one that comes \
-        first is the nearer. Nothing is left out for being equal: a row that is in both tables may be its own \
-        neighbour here. Ids are only carried along, of any type, and may be NULL or repeat. Rows whose \
-        features are NULL are left out, on either side. If one side's numbers are `FLOAT` and the other's \
-        `DOUBLE`, both are read as `DOUBLE`.\n\n\
+        The search is exact, as that of `knn`, and of right rows as near as one another the one with the \
+        smaller id is the nearer (NULL is the largest id). Nothing is left out for being equal: a row that is \
+        in both tables may be its own neighbour here. Ids are of any type, may be NULL and may repeat. \
+        Rows whose features are NULL are left out, on either side. If one side's numbers are `FLOAT` and the \
+        other's `DOUBLE`, both are read as `DOUBLE`.\n\n\
         Rows come in the order of `left`, each row's neighbours by rank. Features and ids of `right` are held \
         in memory, `left` streams by at any size: name the smaller table second.",
     arguments: &[
@@ -189,6 +193,7 @@ impl Reduction for KnnJoin {
             baseline: baseline.clone(),
             batch: None,
             part: None,
+            announced: Arc::new(Announced::new(&context, Phase::Neighbors, 0)),
             cancelled: CancelOnDrop(Arc::new(AtomicBool::new(false))),
         };
         let batches = stream::try_unfold(pairs, async |mut pairs| {
@@ -219,12 +224,13 @@ struct Pairs {
     batch: Option<LeftBatch>,
     /// The memory of the part that is being read.
     part: Option<Budget>,
+    announced: Arc<Announced>,
     cancelled: CancelOnDrop,
 }
 
 /// Left rows, of which those from `next` on are still to be answered.
 struct LeftBatch {
-    rows: Arc<Rows>,
+    rows: Arc<Rows<'static>>,
     next: usize,
     held: Arc<HeldRows>,
 }
@@ -250,7 +256,7 @@ impl Pairs {
             if let Some(rows) = read {
                 self.batch = Some(LeftBatch {
                     held: self.comparable(&rows, &batch)?,
-                    rows: Arc::new(rows),
+                    rows: Arc::new(rows.into_owned()),
                     next: 0,
                 });
             }
@@ -258,7 +264,7 @@ impl Pairs {
     }
 
     /// The right rows, if the left ones can be compared with them.
-    fn comparable(&self, rows: &Rows, batch: &RecordBatch) -> Result<Arc<HeldRows>> {
+    fn comparable(&self, rows: &Rows<'_>, batch: &RecordBatch) -> Result<Arc<HeldRows>> {
         let (left, right) = (&self.source.column, &self.right_column);
         let found = self.held.as_ref().map_or(0, |held| held.len());
         let (Some(held), true) = (&self.held, self.k <= found) else {
@@ -281,14 +287,15 @@ impl Pairs {
 
     async fn answer(
         &mut self,
-        rows: Arc<Rows>,
+        rows: Arc<Rows<'static>>,
         held: Arc<HeldRows>,
         part: std::ops::Range<usize>,
     ) -> Result<RecordBatch> {
-        let control = FitControl {
+        let searched = part.len();
+        let control = PartControl {
             budget: held.budget.sibling(),
             cancelled: Arc::clone(&self.cancelled.0),
-            reporter: None,
+            announced: Arc::clone(&self.announced),
         };
         let (schema, k) = (Arc::clone(&self.schema), self.k);
         let _timer = self.baseline.elapsed_compute().timer();
@@ -299,6 +306,7 @@ impl Pairs {
             Ok((pairs(&schema, &ids, nearest, &held)?, memory))
         })
         .await?;
+        self.announced.add(searched);
         self.part = Some(part);
         Ok(batch)
     }

@@ -30,7 +30,6 @@ use crate::fit::{copy_features, data_error};
 use crate::fit_task::{CancelOnDrop, FitControl, blocking};
 use crate::float_lists::FloatType;
 use crate::memory::{Budget, INPUT, batch_bytes, resources_exhausted};
-use crate::progress::FitReporterHandle;
 
 const NAME: &str = "laplacian_eigenmaps";
 
@@ -157,9 +156,6 @@ impl Reduction for Eigenmaps {
         }
         drop(input);
         let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
-        let reporter = context
-            .session_config()
-            .get_extension::<FitReporterHandle>();
         let fit = EigenmapsFit {
             eigenmaps: self.parameters.clone(),
             float: self.added.float,
@@ -170,11 +166,7 @@ impl Reduction for Eigenmaps {
                 batches: batches.clone(),
                 ..Site::default()
             },
-            control: FitControl {
-                budget: budget.sibling(),
-                cancelled: Arc::clone(&cancelled.0),
-                reporter: reporter.map(|handle| Arc::clone(&handle.0)),
-            },
+            control: FitControl::new(&context, &budget, &cancelled),
         };
         let timer = baseline.elapsed_compute().timer();
         let (present, fit) = blocking(move || fit.run()).await?;
@@ -248,7 +240,7 @@ impl EigenmapsFit {
         };
         // Its diagnostics are none of LLE's: the fit ends without them.
         if let Some(reporter) = &control.reporter {
-            reporter.failed();
+            reporter.ended();
         }
         let subject = format!("{site} on {rows} rows");
         let fit = fit.map_err(|error| data_error(&error, &subject, site, &present))?;

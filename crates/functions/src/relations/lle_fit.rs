@@ -23,6 +23,7 @@ use super::call::{Call, Parameter, written};
 use super::documentation::{FIT_ARGUMENTS, INPUT_ARGUMENTS};
 use super::lle::arguments;
 use super::reduction::{Reduction, scan};
+use crate::evaluator::off_the_async_threads;
 use crate::features::Site;
 use crate::fit_task::{CancelOnDrop, FitControl, blocking, fit_failed};
 use crate::float_lists::FloatType;
@@ -146,7 +147,7 @@ impl Reduction for LleFit {
                 streamed: true,
                 ..Site::default()
             };
-            sample.add(batch.column(0), &site, &budget)?;
+            off_the_async_threads(|| sample.add(batch.column(0), &site, &budget))?;
         }
         let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
         let control = FitControl::new(&context, &budget, &cancelled);
@@ -178,7 +179,7 @@ impl Reduction for LleFit {
                 });
             match (&model, &reporter) {
                 (Ok(model), Some(reporter)) => reporter.finished(&model.diagnostics),
-                (Err(_), Some(reporter)) => reporter.failed(),
+                (Err(_), Some(reporter)) => reporter.ended(),
                 (_, None) => {}
             }
             let model = model?;

@@ -3,16 +3,18 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
-use lakefold_manifold::{Metric, Nearest};
+use lakefold_manifold::{Control, Metric, Nearest, Phase, ReserveError};
 
 use super::call::Call;
 use crate::held_rows::HeldRows;
 use crate::memory::Budget;
+use crate::progress::Announced;
 
 /// Rows that are searched for at once. Bits do not depend on it.
 const PART_ROWS: usize = 4096;
@@ -124,6 +126,31 @@ pub(super) fn pairs(
         Arc::new(Float64Array::from_iter_values(nearest.distances)),
     ];
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// Of the search for a part: its progress is the progress of the whole.
+pub(super) struct PartControl {
+    pub(super) cancelled: Arc<AtomicBool>,
+    pub(super) budget: Budget,
+    pub(super) announced: Arc<Announced>,
+}
+
+impl Control for PartControl {
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    fn progress(&self, _phase: Phase, done: u64, _total: u64) {
+        self.announced.within(done);
+    }
+
+    fn reserve(&self, purpose: &str, bytes: usize) -> std::result::Result<(), ReserveError> {
+        self.budget.reserve(purpose, bytes)
+    }
+
+    fn release(&self, bytes: usize) {
+        self.budget.release(bytes);
+    }
 }
 
 /// Slices of at most `rows` rows.

@@ -241,7 +241,7 @@ fn matrix(
         return internal_err!("asked for f64");
     };
     check_features(matrix.view()).map_err(|error| row_error(&error, site, &features.present))?;
-    Ok(matrix)
+    Ok(matrix.into_owned())
 }
 
 /// The kernel's n_neighbors is this function's k.

@@ -30,7 +30,7 @@ impl FitReporter for Announce {
     fn finished(&self, _diagnostics: &Diagnostics) {
         let _ = self.0.send(Event::Finished);
     }
-    fn failed(&self) {
+    fn ended(&self) {
         let _ = self.0.send(Event::Failed);
     }
 }

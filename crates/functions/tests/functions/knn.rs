@@ -126,13 +126,17 @@ async fn partitions_and_batches_change_nothing() {
             .with_batch_size(100),
     );
     let parts = vec![
-        vec![rows.slice(0, 10), rows.slice(10, 2500)],
-        vec![rows.slice(2510, 1)],
         vec![rows.slice(2511, 2489)],
+        vec![rows.slice(2510, 1)],
+        vec![rows.slice(0, 10), rows.slice(10, 2500)],
     ];
     register(&ctx, parts);
     assert_eq!(found(&ctx, sql).await, expected);
-    assert_eq!(found(&ctx, join).await, joined);
+    // The left rows come as they come.
+    let mut pairs = found(&ctx, join).await;
+    assert_eq!(pairs[0].0, 2511);
+    pairs.sort_by_key(|pair| (pair.0, pair.2));
+    assert_eq!(pairs, joined);
     let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
     assert!(batches.iter().all(|batch| batch.num_rows() <= 100));
     let text = plan(&ctx, sql).await;
@@ -141,30 +145,32 @@ async fn partitions_and_batches_change_nothing() {
 }
 
 #[tokio::test]
-async fn ties_go_to_the_row_that_comes_first() {
+async fn ties_go_to_the_smaller_id_whatever_the_order() {
     let ctx = session_with(grid(105));
     // Every vector of the grid is there once; with the copies, twice.
-    let twice = "(SELECT id, x FROM t UNION ALL SELECT id + 200, x FROM t ORDER BY id)";
+    let twice = "(SELECT id, x FROM t UNION ALL SELECT id + 200, x FROM t)";
     let up = found(&ctx, &format!("SELECT * FROM knn({twice}, id, x, k => 1)")).await;
     assert!(
         up.iter()
             .all(|pair| (pair.0 - pair.1).abs() == 200 && pair.3 == 0)
     );
-    // DataFusion drops the ORDER BY of a subquery, unless it is told otherwise or there is a LIMIT.
-    query(
-        &ctx,
-        "SET datafusion.sql_parser.enable_subquery_sort_elimination = false",
-    )
-    .await
-    .unwrap();
-    let nearest = |order: &str| {
-        format!(
-            "SELECT * FROM knn((SELECT id, [abs(id - 50.0)] AS x FROM t ORDER BY id {order}), id, x, k => 1)
-             WHERE id = 50"
-        )
-    };
-    assert_eq!(found(&ctx, &nearest("")).await[0].1, 49);
-    assert_eq!(found(&ctx, &nearest("DESC")).await[0].1, 51);
+    for order in ["", "DESC", "+ id % 7 DESC"] {
+        let rows =
+            format!("(SELECT id, [abs(id - 50.0)] AS x FROM t ORDER BY id {order} LIMIT 105)");
+        let own = format!("SELECT * FROM knn({rows}, id, x, k => 1) WHERE id = 50");
+        assert_eq!(found(&ctx, &own).await[0].1, 49, "{order}");
+        let two = format!(
+            "SELECT * FROM knn_join((SELECT 0 AS id, [7.0] AS x), id, x, {rows}, id, x, k => 2)"
+        );
+        let two = found(&ctx, &two).await;
+        assert_eq!((two[0].1, two[1].1), (43, 57), "{order}");
+    }
+    // Names are ids too, and NULL is the largest.
+    let sql = "SELECT neighbor_id FROM knn_join((SELECT 0 AS id, [0.0] AS x), id, x,
+        (SELECT column1 AS id, [1.0] AS x FROM (VALUES (NULL), ('b'), ('a'))), id, x, k => 3) ORDER BY rank";
+    let batches = query(&ctx, sql).await.unwrap();
+    let names: Vec<_> = batches.column(0).as_string::<i32>().iter().collect();
+    assert_eq!(names, [Some("a"), Some("b"), None]);
 }
 
 #[tokio::test]
@@ -183,8 +189,8 @@ async fn nulls_are_left_out_and_ids_keep_their_type() {
             .collect::<Vec<_>>()
     });
     let names = |names: [&str; 6]| names.map(|n| (n != "-").then(|| n.to_owned())).to_vec();
-    assert_eq!(ids, names(["a", "a", "-", "-", "a", "a"]));
-    assert_eq!(neighbors, names(["-", "a", "a", "a", "a", "-"]));
+    assert_eq!(ids, names(["a", "a", "a", "a", "-", "-"]));
+    assert_eq!(neighbors, names(["-", "a", "a", "-", "a", "a"]));
 
     for empty in [
         "SELECT * FROM knn((SELECT 1 AS id, [1.0] AS x WHERE false), id, x)",

@@ -105,7 +105,7 @@ impl FitReporter for Record {
     fn finished(&self, diagnostics: &Diagnostics) {
         self.note(format!("finished {}", diagnostics.distinct_rows));
     }
-    fn failed(&self) {
+    fn ended(&self) {
         self.note("failed".to_owned());
     }
 }

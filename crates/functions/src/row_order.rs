@@ -1,0 +1,106 @@
+//! One order for rows that arrive in any.
+
+use std::cmp::Ordering;
+
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::compute::SortOptions;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::row::{RowConverter, SortField};
+use datafusion::common::Result;
+use lakefold_manifold::Feature;
+
+/// Ascending, NULL last, as ORDER BY has it.
+fn sort_field(data_type: &DataType) -> SortField {
+    let options = SortOptions {
+        descending: false,
+        nulls_first: false,
+    };
+    SortField::new_with_options(data_type.clone(), options)
+}
+
+/// Bytes that [`order`] allocates for ids of `id_bytes` bytes in total.
+pub(crate) fn predicted_bytes(rows: usize, id_bytes: usize) -> usize {
+    // Encoded texts come in blocks of 32 bytes with one more each; an offset and a place a row.
+    2 * id_bytes + rows * (size_of::<usize>() + size_of::<u32>() + 2)
+}
+
+/// The rows by id, and those of one id by their features, `dimensions` numbers a row.
+pub(crate) fn order<T: Feature + Into<f64>>(
+    ids: &ArrayRef,
+    features: &[T],
+    dimensions: usize,
+) -> Result<Vec<u32>> {
+    let converter = RowConverter::new(vec![sort_field(ids.data_type())])?;
+    let keys = converter.convert_columns(std::slice::from_ref(ids))?;
+    let row = |row: u32| &features[row as usize * dimensions..][..dimensions];
+    let by_features = |a: u32, b: u32| {
+        let pairs = row(a).iter().zip(row(b));
+        let orders = pairs.map(|(&a, &b)| a.into().total_cmp(&b.into()));
+        orders.fold(Ordering::Equal, Ordering::then)
+    };
+    let mut order: Vec<u32> = (0..ids.len() as u32).collect();
+    order.sort_unstable_by(|&a, &b| {
+        let by_id = keys.row(a as usize).cmp(&keys.row(b as usize));
+        by_id.then_with(|| by_features(a, b))
+    });
+    Ok(order)
+}
+
+/// Puts row `order[i]` at place i, for all i, in place.
+pub(crate) fn permute<T: Copy>(values: &mut [T], dimensions: usize, mut order: Vec<u32>) {
+    let mut first = Vec::with_capacity(dimensions);
+    for start in 0..order.len() {
+        if order[start] as usize == start {
+            continue;
+        }
+        first.clear();
+        first.extend_from_slice(&values[start * dimensions..][..dimensions]);
+        let mut place = start;
+        loop {
+            let source = std::mem::replace(&mut order[place], place as u32) as usize;
+            let to = place * dimensions;
+            if source == start {
+                values[to..to + dimensions].copy_from_slice(&first);
+                break;
+            }
+            values.copy_within(source * dimensions..(source + 1) * dimensions, to);
+            place = source;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::arrow::array::{Int64Array, StringArray};
+    use std::sync::Arc;
+
+    #[test]
+    fn by_id_then_by_features_and_null_last() {
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(3), None, Some(1), Some(3)]));
+        let features = [5.0, 1.0, 0.0, 0.0, 7.0, 7.0, 5.0, 0.5];
+        let order = order(&ids, &features, 2).unwrap();
+        assert_eq!(order, [2, 3, 0, 1]);
+        let mut values = features;
+        permute(&mut values, 2, order);
+        assert_eq!(values, [7.0, 7.0, 5.0, 0.5, 5.0, 1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn every_permutation_is_carried_out() {
+        let n = 97_u32;
+        for step in 1..n {
+            let order: Vec<u32> = (0..n).map(|i| (i * step + 13) % n).collect();
+            let mut values: Vec<u32> = (0..2 * n).collect();
+            permute(&mut values, 2, order.clone());
+            let expected: Vec<u32> = order.iter().flat_map(|&i| [2 * i, 2 * i + 1]).collect();
+            assert_eq!(values, expected);
+        }
+    }
+
+    #[test]
+    fn texts_have_an_order() {
+        let ids: ArrayRef = Arc::new(StringArray::from(vec!["b", "a", ""]));
+        assert_eq!(order(&ids, &[0.0_f32; 3], 1).unwrap(), [2, 1, 0]);
+    }
+}
