@@ -170,7 +170,7 @@ pub(crate) fn attend_heads<T: Real>(
     let attend = |(head, tile, output)| {
         // Handed on from tile to tile: rayon's own per-job state would be allocated far more often.
         let spare = lock(&workspaces).pop();
-        let mut workspace = spare.unwrap_or_default();
+        let mut workspace = spare.unwrap_or_else(Workspace::new);
         let attended = attend_tile(&head, tile, visible, output, &mut workspace);
         lock(&workspaces).push(workspace);
         attended
@@ -193,12 +193,22 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// What a tile needs beside its output.
-#[derive(Default)]
 struct Workspace<T> {
     scores: Vec<T>,
     maxima: Vec<T>,
     sums: Vec<T>,
     corrections: Vec<T>,
+}
+
+impl<T> Workspace<T> {
+    fn new() -> Self {
+        Self {
+            scores: Vec::new(),
+            maxima: Vec::new(),
+            sums: Vec::new(),
+            corrections: Vec::new(),
+        }
+    }
 }
 
 fn attend_tile<T: Real>(

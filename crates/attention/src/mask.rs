@@ -18,13 +18,13 @@ pub enum Mask<'a, T> {
     Boolean(ArrayView2<'a, bool>),
 }
 
-impl<'a, T> Mask<'a, T> {
+impl<T> Mask<'_, T> {
     /// The rows of some queries.
-    pub(crate) fn rows(&self, queries: Range<usize>) -> Mask<'a, T> {
-        match *self {
+    pub(crate) fn rows(&self, queries: Range<usize>) -> Mask<'_, T> {
+        match self {
             Mask::None => Mask::None,
-            Mask::Additive(mask) => Mask::Additive(mask.slice_move(s![queries, ..])),
-            Mask::Boolean(mask) => Mask::Boolean(mask.slice_move(s![queries, ..])),
+            Mask::Additive(mask) => Mask::Additive(mask.slice(s![queries, ..])),
+            Mask::Boolean(mask) => Mask::Boolean(mask.slice(s![queries, ..])),
         }
     }
 
@@ -62,12 +62,12 @@ pub enum HeadMask<'a, T> {
     BooleanPerHead(ArrayView3<'a, bool>),
 }
 
-impl<'a, T> HeadMask<'a, T> {
+impl<T> HeadMask<'_, T> {
     /// The mask of one head, whose shape is still to be checked.
     ///
     /// # Errors
     /// [`AttentionError::Shape`] unless there is one for each of `heads`.
-    pub(crate) fn head(&self, head: usize, heads: usize) -> Result<Mask<'a, T>> {
+    pub(crate) fn head(&self, head: usize, heads: usize) -> Result<Mask<'_, T>> {
         let check = |dim: (usize, usize, usize)| {
             if dim.0 == heads {
                 return Ok(());
@@ -78,17 +78,17 @@ impl<'a, T> HeadMask<'a, T> {
                 found: format!("{} × {} × {}", dim.0, dim.1, dim.2),
             })
         };
-        Ok(match *self {
+        Ok(match self {
             HeadMask::None => Mask::None,
-            HeadMask::Additive(mask) => Mask::Additive(mask),
-            HeadMask::Boolean(mask) => Mask::Boolean(mask),
+            HeadMask::Additive(mask) => Mask::Additive(mask.view()),
+            HeadMask::Boolean(mask) => Mask::Boolean(mask.view()),
             HeadMask::AdditivePerHead(mask) => {
                 check(mask.dim())?;
-                Mask::Additive(mask.index_axis_move(Axis(0), head))
+                Mask::Additive(mask.index_axis(Axis(0), head))
             }
             HeadMask::BooleanPerHead(mask) => {
                 check(mask.dim())?;
-                Mask::Boolean(mask.index_axis_move(Axis(0), head))
+                Mask::Boolean(mask.index_axis(Axis(0), head))
             }
         })
     }

@@ -7,7 +7,7 @@ use crate::real::Real;
 use crate::simd::Kernel;
 
 /// Scores of some queries and a block of keys, and the state of each query.
-pub(crate) struct TileSoftmax<'a, T> {
+pub(crate) struct TileSoftmax<'a, 'm, T> {
     /// A row a query, a column a key of the block; overwritten by exp(score − maximum), 0 where not visible
     pub(crate) scores: &'a mut [T],
     /// The block
@@ -17,14 +17,14 @@ pub(crate) struct TileSoftmax<'a, T> {
     /// 0: none
     pub(crate) softcap: f64,
     /// The rows of these queries, all keys
-    pub(crate) mask: Mask<'a, T>,
+    pub(crate) mask: Mask<'m, T>,
     pub(crate) maxima: &'a mut [T],
     pub(crate) sums: &'a mut [T],
     /// What the queries' accumulators have to be multiplied by
     pub(crate) corrections: &'a mut [T],
 }
 
-impl<T: Real> Kernel for TileSoftmax<'_, T> {
+impl<T: Real> Kernel for TileSoftmax<'_, '_, T> {
     type Out = ();
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
