@@ -241,7 +241,12 @@ fn attend_tile<T: Real>(
         let mut scores = ArrayViewMut2::from_shape(shape, &mut workspace.scores[..])
             .unwrap_or_else(|_| unreachable!("just resized"));
         let block = head.keys.slice(s![keys.clone(), ..]);
-        set_product(scores.view_mut(), T::from_f64(head.scale), queries, block.t());
+        set_product(
+            scores.view_mut(),
+            T::from_f64(head.scale),
+            queries,
+            block.t(),
+        );
         widest(TileSoftmax {
             scores: &mut workspace.scores,
             keys: keys.clone(),

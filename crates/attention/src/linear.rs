@@ -54,10 +54,19 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        let (x, weight) = (array![[1.0, 2.0]], array![[3.0, 4.0], [5.0, 6.0], [0.5, 0.0]]);
+        let (x, weight) = (
+            array![[1.0, 2.0]],
+            array![[3.0, 4.0], [5.0, 6.0], [0.5, 0.0]],
+        );
         let bias = array![100.0, 200.0, 300.0];
         let mut output = Array2::zeros((1, 3));
-        linear(x.view(), weight.view(), Some(bias.view()), output.view_mut()).unwrap();
+        linear(
+            x.view(),
+            weight.view(),
+            Some(bias.view()),
+            output.view_mut(),
+        )
+        .unwrap();
         assert_eq!(output, array![[111.0, 217.0, 300.5]]);
         linear(x.view(), weight.view(), None, output.view_mut()).unwrap();
         assert_eq!(output, array![[11.0, 17.0, 0.5]]);
@@ -68,14 +77,31 @@ mod tests {
         let project = |x: (usize, usize), bias: usize, output: (usize, usize)| {
             let (x, bias) = (Array2::<f32>::zeros(x), Array1::zeros(bias));
             let (weight, mut output) = (Array2::zeros((4, 3)), Array2::zeros(output));
-            linear(x.view(), weight.view(), Some(bias.view()), output.view_mut())
-                .map_err(|error| error.to_string())
+            linear(
+                x.view(),
+                weight.view(),
+                Some(bias.view()),
+                output.view_mut(),
+            )
+            .map_err(|error| error.to_string())
         };
         assert_eq!(project((2, 3), 4, (2, 4)), Ok(()));
         assert_eq!(project((0, 3), 4, (0, 4)), Ok(()));
-        assert!(project((2, 4), 4, (2, 4)).unwrap_err().contains("x must be 3 numbers wide"));
-        assert!(project((2, 3), 3, (2, 4)).unwrap_err().contains("bias must be 4"));
-        assert!(project((2, 3), 4, (2, 3)).unwrap_err().contains("output must be 2 × 4"));
+        assert!(
+            project((2, 4), 4, (2, 4))
+                .unwrap_err()
+                .contains("x must be 3 numbers wide")
+        );
+        assert!(
+            project((2, 3), 3, (2, 4))
+                .unwrap_err()
+                .contains("bias must be 4")
+        );
+        assert!(
+            project((2, 3), 4, (2, 3))
+                .unwrap_err()
+                .contains("output must be 2 × 4")
+        );
     }
 
     proptest! {

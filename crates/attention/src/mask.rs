@@ -19,6 +19,15 @@ pub enum Mask<'a, T> {
 }
 
 impl<T> Mask<'_, T> {
+    /// The same mask, borrowed from this one.
+    pub fn view(&self) -> Mask<'_, T> {
+        match self {
+            Mask::None => Mask::None,
+            Mask::Additive(mask) => Mask::Additive(mask.view()),
+            Mask::Boolean(mask) => Mask::Boolean(mask.view()),
+        }
+    }
+
     /// The rows of some queries.
     pub(crate) fn rows(&self, queries: Range<usize>) -> Mask<'_, T> {
         match self {

@@ -156,7 +156,9 @@ impl MultiHead {
                 found: format!("{} × {}", output.nrows(), output.ncols()),
             });
         }
-        let scale = self.scale.unwrap_or_else(|| Similarity::Dot.default_scale(d_k));
+        let scale = self
+            .scale
+            .unwrap_or_else(|| Similarity::Dot.default_scale(d_k));
         let shared = self.num_heads / self.kv_num_heads;
         let columns = |head: usize, width: usize| head * width..(head + 1) * width;
         let mut heads = Vec::with_capacity(self.num_heads);

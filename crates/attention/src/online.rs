@@ -307,7 +307,11 @@ impl<T: Score> Kernel for Absorb<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<const FUSED: bool>(mut self) {
-        let largest = self.scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let largest = self
+            .scores
+            .iter()
+            .copied()
+            .fold(f64::NEG_INFINITY, f64::max);
         let Some(maximum) = self.state.raise(largest) else {
             return;
         };

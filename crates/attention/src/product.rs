@@ -37,7 +37,8 @@ fn multiply<T: Real>(
         <[isize; 2]>::try_from(a.strides()),
         <[isize; 2]>::try_from(b.strides()),
     );
-    let (Ok(out_strides), Ok(a_strides), Ok(b_strides)) = (out_strides, a_strides, b_strides) else {
+    let (Ok(out_strides), Ok(a_strides), Ok(b_strides)) = (out_strides, a_strides, b_strides)
+    else {
         unreachable!("a matrix has two strides");
     };
     // SAFETY: the views are live for the call, `out` borrowed mutably, so it overlaps neither of the

@@ -7,7 +7,9 @@ use ndarray::LinalgScalar;
 use crate::Score;
 
 /// A number type that attention is computed in: `f32` or `f64`. Products, weights and sums have this type.
-pub trait Real: Score + LinalgScalar + PartialOrd + AddAssign + MulAssign + std::fmt::Debug {
+pub trait Real:
+    Score + LinalgScalar + PartialOrd + AddAssign + MulAssign + std::fmt::Debug
+{
     /// −∞
     const NEG_INFINITY: Self;
     /// Not a number.
@@ -191,13 +193,25 @@ mod tests {
     #[test]
     fn limits() {
         for fused in [true, false] {
-            let exp = |x: f32| if fused { x.exp_nonpositive::<true>() } else { x.exp_nonpositive::<false>() };
+            let exp = |x: f32| {
+                if fused {
+                    x.exp_nonpositive::<true>()
+                } else {
+                    x.exp_nonpositive::<false>()
+                }
+            };
             assert_eq!(exp(0.0), 1.0);
             assert_eq!(exp(-0.0), 1.0);
             assert_eq!(exp(f32::NEG_INFINITY), 0.0);
             assert_eq!(exp(f32::MIN), 0.0);
             assert!(exp(f32::NAN).is_nan());
-            let exp = |x: f64| if fused { x.exp_nonpositive::<true>() } else { x.exp_nonpositive::<false>() };
+            let exp = |x: f64| {
+                if fused {
+                    x.exp_nonpositive::<true>()
+                } else {
+                    x.exp_nonpositive::<false>()
+                }
+            };
             assert_eq!(exp(0.0), 1.0);
             assert_eq!(exp(f64::NEG_INFINITY), 0.0);
             assert_eq!(exp(f64::MIN), 0.0);

@@ -149,7 +149,11 @@ fn sum<A: Score, B: Score, const FUSED: bool>(
     let (b_chunks, b_rest) = b[..length].as_chunks::<LANES>();
     let step = |sum: f64, a: A, b: B| {
         let (x, y) = factors(a.to_f64(), b.to_f64());
-        if FUSED { x.mul_add(y, sum) } else { x * y + sum }
+        if FUSED {
+            x.mul_add(y, sum)
+        } else {
+            x * y + sum
+        }
     };
     let mut lanes = [0.0; LANES];
     for (a, b) in a_chunks.iter().zip(b_chunks) {
@@ -176,7 +180,10 @@ mod tests {
         }
         assert_eq!("L2".parse(), Ok(Similarity::L2));
         let error = "euclid".parse::<Similarity>().unwrap_err().to_string();
-        assert!(error.contains("'dot', 'cosine' or 'l2', got 'euclid'"), "{error}");
+        assert!(
+            error.contains("'dot', 'cosine' or 'l2', got 'euclid'"),
+            "{error}"
+        );
     }
 
     #[test]

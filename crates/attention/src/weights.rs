@@ -52,10 +52,18 @@ mod tests {
         };
         let nan = f64::NAN;
         assert_eq!(weights(&[], |_| true), Ok(vec![]));
-        assert_eq!(weights(&[nan, 1.0, 2.0, 3.0], |key| key == 1), Ok(vec![0.0, 1.0]));
+        assert_eq!(
+            weights(&[nan, 1.0, 2.0, 3.0], |key| key == 1),
+            Ok(vec![0.0, 1.0])
+        );
         assert_eq!(weights(&[0.0, 1.0], |_| false), Ok(vec![0.0]));
-        let error = weights(&[1.0, 1.0, nan, 1.0], |_| true).unwrap_err().to_string();
-        assert!(error.contains("the score of key 1 (counted from 0) is NaN"), "{error}");
+        let error = weights(&[1.0, 1.0, nan, 1.0], |_| true)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("the score of key 1 (counted from 0) is NaN"),
+            "{error}"
+        );
         let error = weights(&[1.0, 1.0, 3.0], |_| true).unwrap_err().to_string();
         assert!(error.contains("keys must be 2 numbers, got 3"), "{error}");
     }
