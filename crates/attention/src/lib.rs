@@ -1,7 +1,30 @@
-//! Attention kernels on slices: no Arrow, no `DataFusion`, no tokio.
+//! Attention kernels on slices and `ndarray` views: no Arrow, no `DataFusion`, no tokio.
 
+mod blocked;
 mod error;
+mod exact_row;
+mod grouped;
+mod linear;
+mod mask;
+mod multi_head;
+mod online;
+mod product;
+mod real;
+mod simd;
+mod similarity;
 mod softmax;
+mod tile_softmax;
+mod tiles;
+mod weights;
 
+pub use blocked::Blocked;
 pub use error::{AttentionError, Result};
+pub use grouped::GroupedStates;
+pub use linear::linear;
+pub use mask::{HeadMask, Mask};
+pub use multi_head::MultiHead;
+pub use online::{OnlineState, Query};
+pub use real::Real;
+pub use similarity::Similarity;
 pub use softmax::{Score, softmax_in_place};
+pub use weights::attention_weights;

@@ -1,0 +1,147 @@
+//! One step of the online softmax over a tile of scores.
+
+use std::ops::Range;
+
+use crate::mask::Mask;
+use crate::real::Real;
+use crate::simd::Kernel;
+
+/// Scores of some queries and a block of keys, and the state of each query.
+pub(crate) struct TileSoftmax<'a, 'm, T> {
+    /// A row a query, a column a key of the block; overwritten by exp(score − maximum), 0 where not visible
+    pub(crate) scores: &'a mut [T],
+    /// The block
+    pub(crate) keys: Range<usize>,
+    /// What each query sees, in keys of the whole
+    pub(crate) visible: &'a [Range<usize>],
+    /// 0: none
+    pub(crate) softcap: f64,
+    /// The rows of these queries, all keys
+    pub(crate) mask: Mask<'m, T>,
+    pub(crate) maxima: &'a mut [T],
+    pub(crate) sums: &'a mut [T],
+    /// What the queries' accumulators have to be multiplied by
+    pub(crate) corrections: &'a mut [T],
+}
+
+impl<T: Real> Kernel for TileSoftmax<'_, '_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let keys = self.keys;
+        let rows = self.scores.chunks_exact_mut(keys.len());
+        for (query, (row, visible)) in rows.zip(self.visible).enumerate() {
+            let start = visible.start.clamp(keys.start, keys.end);
+            let end = visible.end.clamp(start, keys.end);
+            row[..start - keys.start].fill(T::zero());
+            row[end - keys.start..].fill(T::zero());
+            let scores = &mut row[start - keys.start..end - keys.start];
+            if self.softcap > 0.0 {
+                for score in scores.iter_mut() {
+                    *score = T::from_f64(capped::<FUSED>(score.to_f64(), self.softcap));
+                }
+            }
+            mask_scores(scores, &self.mask, query, start..end);
+            let (maximum, sum) = (self.maxima[query], self.sums[query]);
+            let (raised, correction, added) = weigh::<T, FUSED>(scores, maximum);
+            self.maxima[query] = raised;
+            self.sums[query] = sum * correction + added;
+            self.corrections[query] = correction;
+        }
+    }
+}
+
+/// softcap · tanh(score / softcap), in `f64`: what cancels near 0 is far below an `f32`'s last place.
+#[inline(always)]
+pub(crate) fn capped<const FUSED: bool>(score: f64, softcap: f64) -> f64 {
+    let x = score / softcap;
+    let e = (-2.0 * x.abs()).exp_nonpositive::<FUSED>();
+    softcap * ((1.0 - e) / (1.0 + e)).copysign(x)
+}
+
+#[inline(always)]
+fn mask_scores<T: Real>(scores: &mut [T], mask: &Mask<'_, T>, query: usize, keys: Range<usize>) {
+    match mask {
+        Mask::None => {}
+        Mask::Additive(mask) => {
+            let row = mask.row(query);
+            match row.to_slice() {
+                Some(row) => add(scores, row[keys].iter()),
+                None => add(scores, row.iter().skip(keys.start)),
+            }
+        }
+        Mask::Boolean(mask) => {
+            let row = mask.row(query);
+            match row.to_slice() {
+                Some(row) => select(scores, row[keys].iter()),
+                None => select(scores, row.iter().skip(keys.start)),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add<'a, T: Real>(scores: &mut [T], mask: impl Iterator<Item = &'a T>) {
+    for (score, &added) in scores.iter_mut().zip(mask) {
+        *score = *score + added;
+    }
+}
+
+#[inline(always)]
+fn select<'a, T: Real>(scores: &mut [T], mask: impl Iterator<Item = &'a bool>) {
+    for (score, &attends) in scores.iter_mut().zip(mask) {
+        *score = if attends { *score } else { T::NEG_INFINITY };
+    }
+}
+
+/// Replaces scores by exp(score − m) and returns m, the larger of their maximum and `maximum`, what older
+/// sums have to be multiplied by, and the sum of the results. It is NaN if a score is NaN or +∞.
+#[inline(always)]
+fn weigh<T: Real, const FUSED: bool>(scores: &mut [T], maximum: T) -> (T, T, T) {
+    let largest = largest(scores);
+    let raised = if largest > maximum { largest } else { maximum };
+    if raised == T::NEG_INFINITY {
+        // The comparisons have skipped NaN.
+        let any = scores.iter().any(|score| score.is_nan());
+        scores.fill(T::zero());
+        return (raised, T::one(), if any { T::NAN } else { T::zero() });
+    }
+    for score in scores.iter_mut() {
+        *score = (*score - raised).exp_nonpositive::<FUSED>();
+    }
+    let correction = if raised == maximum {
+        T::one()
+    } else {
+        (maximum - raised).exp_nonpositive::<FUSED>()
+    };
+    (raised, correction, sum(scores))
+}
+
+const LANES: usize = 32;
+
+#[inline(always)]
+fn largest<T: Real>(scores: &[T]) -> T {
+    let larger = |a: T, b: T| if b > a { b } else { a };
+    let mut lanes = [T::NEG_INFINITY; LANES];
+    let (chunks, rest) = scores.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] = larger(lanes[lane], chunk[lane]);
+        }
+    }
+    let largest = lanes.into_iter().fold(T::NEG_INFINITY, larger);
+    rest.iter().copied().fold(largest, larger)
+}
+
+#[inline(always)]
+fn sum<T: Real>(weights: &[T]) -> T {
+    let mut lanes = [T::zero(); LANES];
+    let (chunks, rest) = weights.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] += chunk[lane];
+        }
+    }
+    let rest = rest.iter().fold(T::zero(), |sum, &weight| sum + weight);
+    lanes.into_iter().fold(rest, |sum, lane| sum + lane)
+}
