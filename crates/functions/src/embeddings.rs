@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, FixedSizeListArray, Float32Array, Float64Array, ListArray,
+    ArrayRef, FixedSizeListArray, Float32Array, Float64Array, GenericListArray, OffsetSizeTrait,
 };
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::{DataType, Field};
@@ -11,8 +11,8 @@ use datafusion::common::{Result, exec_err, internal_err};
 
 use crate::float_lists::FloatType;
 
-/// `numbers`, `n_components` for each row that is `present`, as an array of `data_type`: `List` or
-/// `FixedSizeList` of `float`.
+/// `numbers`, `n_components` for each row that is `present`, as an array of `data_type`: any kind of list of
+/// `float`.
 pub(crate) fn embedding_array(
     data_type: &DataType,
     float: FloatType,
@@ -21,26 +21,20 @@ pub(crate) fn embedding_array(
     present: BooleanBuffer,
 ) -> Result<ArrayRef> {
     let rows = present.len();
-    if rows.saturating_mul(n_components) > i32::MAX as usize {
+    let most = i32::MAX as usize;
+    let large = matches!(data_type, DataType::LargeList(_));
+    if !large && rows.saturating_mul(n_components) > most {
         return exec_err!(
-            "a batch of {rows} rows holds more than {} numbers of embedding: lower \
-             datafusion.execution.batch_size or n_components",
-            i32::MAX
+            "a batch of {rows} rows holds more than {most} numbers of result: lower \
+             datafusion.execution.batch_size or the numbers of a row"
         );
     }
     match data_type {
         DataType::List(field) => {
-            let values = float_array(float, numbers);
-            let lengths = present.iter();
-            let lengths = lengths.map(|present| if present { n_components } else { 0 });
-            let offsets = OffsetBuffer::from_lengths(lengths);
-            let nulls = Some(NullBuffer::new(present));
-            Ok(Arc::new(ListArray::try_new(
-                Arc::clone(field),
-                offsets,
-                values,
-                nulls,
-            )?))
+            list::<i32>(field, float_array(float, numbers), n_components, present)
+        }
+        DataType::LargeList(field) => {
+            list::<i64>(field, float_array(float, numbers), n_components, present)
         }
         DataType::FixedSizeList(field, size) => {
             let mut numbers = numbers;
@@ -63,6 +57,20 @@ pub(crate) fn embedding_array(
         }
         other => internal_err!("an embedding is a list, not {other}"),
     }
+}
+
+fn list<O: OffsetSizeTrait>(
+    field: &Arc<Field>,
+    values: ArrayRef,
+    length: usize,
+    present: BooleanBuffer,
+) -> Result<ArrayRef> {
+    let lengths = present.iter();
+    let offsets =
+        OffsetBuffer::from_lengths(lengths.map(|present| if present { length } else { 0 }));
+    let nulls = Some(NullBuffer::new(present));
+    let list = GenericListArray::<O>::try_new(Arc::clone(field), offsets, values, nulls)?;
+    Ok(Arc::new(list))
 }
 
 fn float_array(float: FloatType, numbers: impl Iterator<Item = f64>) -> ArrayRef {

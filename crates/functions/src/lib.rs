@@ -27,6 +27,7 @@
 //! [`LleExec`], because `DataFusion`'s window operator would run the fit on an async thread with no
 //! memory accounting.
 
+mod attention;
 mod clauses;
 mod constants;
 mod embeddings;
@@ -60,9 +61,14 @@ mod row_order;
 mod rows;
 mod sampling;
 mod softmax;
+mod window_rule;
 
 pub use lakefold_manifold as manifold;
 
+pub use attention::aggregate::Attention;
+pub use attention::exec::{AttentionCall, SelfAttentionExec};
+pub use attention::rule::AttendInBlocks;
+pub use attention::self_attention::SelfAttention;
 pub use lle_embed::LleEmbed;
 pub use lle_exec::{LleCall, LleExec};
 pub use lle_options::OPTION_NAMES as LLE_OPTION_NAMES;
@@ -74,8 +80,8 @@ pub use model_store::ModelCache;
 pub use progress::{FitReporter, FitReporterHandle};
 pub use reference::reference_markdown;
 pub use register::{
-    WINDOW_FUNCTION_NAMES, all_scalar_udfs, all_window_udfs, function_names,
-    physical_optimizer_rule, register_all,
+    WINDOW_FUNCTION_NAMES, all_aggregate_udfs, all_scalar_udfs, all_window_udfs, function_names,
+    physical_optimizer_rules, register_all,
 };
 pub use relations::{LakefoldRelations, relation_documentation, relation_functions};
 pub use softmax::Softmax;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use datafusion::logical_expr::Documentation;
 
-use crate::register::{all_scalar_udfs, all_window_udfs};
+use crate::register::{all_aggregate_udfs, all_scalar_udfs, all_window_udfs};
 use crate::relations::{relation_documentation, relation_functions};
 
 /// `docs/reference.md`, as Markdown.
@@ -15,6 +15,15 @@ pub fn reference_markdown() -> String {
             functions.push((
                 function.name().to_owned(),
                 "window function",
+                documentation.clone(),
+            ));
+        }
+    }
+    for function in all_aggregate_udfs().unwrap_or_default() {
+        if let Some(documentation) = function.documentation() {
+            functions.push((
+                function.name().to_owned(),
+                "aggregate function",
                 documentation.clone(),
             ));
         }

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::execution::SessionStateBuilder;
-use datafusion::logical_expr::{ScalarUDF, WindowUDF};
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionContext;
 
+use crate::attention::aggregate::Attention;
+use crate::attention::rule::AttendInBlocks;
+use crate::attention::self_attention::SelfAttention;
 use crate::lle_embed::{self, LleEmbed};
 use crate::lle_reconstruction_error::{self, LleReconstructionError};
 use crate::lle_rule::EmbedWithLleExec;
@@ -15,7 +18,8 @@ use crate::lle_transform::LleTransform;
 use crate::relations::{LakefoldRelations, relation_functions};
 use crate::softmax::Softmax;
 
-/// Names of the window functions. In Lakefold's own session they may be called without OVER.
+/// Names of the window functions that fit whole partitions. In Lakefold's own session they may be called
+/// without OVER.
 pub const WINDOW_FUNCTION_NAMES: [&str; 2] = [lle_embed::NAME, lle_reconstruction_error::NAME];
 
 /// Every scalar function, by name.
@@ -29,7 +33,7 @@ pub fn all_scalar_udfs() -> Result<Vec<ScalarUDF>> {
     ])
 }
 
-/// Every window function, by name: those of [`WINDOW_FUNCTION_NAMES`].
+/// Every window function, by name: those of [`WINDOW_FUNCTION_NAMES`], then `self_attention`.
 ///
 /// # Errors
 /// Never in practice: only if `DataFusion` rejects a signature.
@@ -37,28 +41,40 @@ pub fn all_window_udfs() -> Result<Vec<WindowUDF>> {
     Ok(vec![
         WindowUDF::from(LleEmbed::try_new()?),
         WindowUDF::from(LleReconstructionError::try_new()?),
+        WindowUDF::from(SelfAttention::try_new()?),
     ])
 }
 
-/// Names of all functions: window functions first, then scalar ones, then those in FROM.
+/// Every aggregate function, by name.
+///
+/// # Errors
+/// Never in practice: only if `DataFusion` rejects a signature.
+pub fn all_aggregate_udfs() -> Result<Vec<AggregateUDF>> {
+    Ok(vec![AggregateUDF::from(Attention::try_new()?)])
+}
+
+/// Names of all functions: window functions first, then aggregates and scalar ones, then those in FROM.
 ///
 /// # Errors
 /// Never in practice: only if `DataFusion` rejects a signature.
 pub fn function_names() -> Result<Vec<String>> {
     let windows = all_window_udfs()?;
     let scalars = all_scalar_udfs()?;
+    let aggregates = all_aggregate_udfs()?;
     let windows = windows.iter().map(WindowUDF::name);
     Ok(windows
+        .chain(aggregates.iter().map(AggregateUDF::name))
         .chain(scalars.iter().map(ScalarUDF::name))
         .chain(relation_functions().map(|(name, _)| name))
         .map(str::to_owned)
         .collect())
 }
 
-/// The rule that plans `lle_embed` with [`crate::LleExec`], for people who build a session state of
-/// their own: it belongs at the front of the physical optimizer rules.
-pub fn physical_optimizer_rule() -> Arc<dyn PhysicalOptimizerRule + Send + Sync> {
-    Arc::new(EmbedWithLleExec)
+/// The rules that plan `lle_embed` with [`crate::LleExec`] and `self_attention` with
+/// [`crate::SelfAttentionExec`], for people who build a session state of their own: they belong at the front
+/// of the physical optimizer rules.
+pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    vec![Arc::new(EmbedWithLleExec), Arc::new(AttendInBlocks)]
 }
 
 /// Adds every function to `ctx`, and the optimizer rule that plans them. Calling it again changes
@@ -72,6 +88,9 @@ pub fn physical_optimizer_rule() -> Arc<dyn PhysicalOptimizerRule + Send + Sync>
 pub fn register_all(ctx: &SessionContext) -> Result<()> {
     for function in all_scalar_udfs()? {
         ctx.register_udf(function);
+    }
+    for function in all_aggregate_udfs()? {
+        ctx.register_udaf(function);
     }
     for function in all_window_udfs()? {
         ctx.register_udwf(function);
@@ -87,7 +106,8 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
         return Ok(());
     }
     state.register_relation_planner(Arc::new(relations))?;
-    let rules = std::iter::once(physical_optimizer_rule())
+    let rules = physical_optimizer_rules()
+        .into_iter()
         .chain(state.physical_optimizers().iter().cloned())
         .collect();
     *state = SessionStateBuilder::new_from_existing(state.clone())
@@ -108,12 +128,14 @@ mod tests {
             .iter()
             .map(|function| function.name().to_owned())
             .collect();
-        assert_eq!(names, WINDOW_FUNCTION_NAMES);
+        assert_eq!(names[..2], WINDOW_FUNCTION_NAMES);
         assert_eq!(
             function_names().unwrap(),
             [
                 "lle_embed",
                 "lle_reconstruction_error",
+                "self_attention",
+                "attention",
                 "lle_transform",
                 "softmax",
                 "embedding_quality",
@@ -147,7 +169,7 @@ mod tests {
         register_all(&ctx).unwrap();
         let after = ctx.state();
         let rules = after.physical_optimizers();
-        assert_eq!(rules.len(), before.physical_optimizers().len() + 1);
+        assert_eq!(rules.len(), before.physical_optimizers().len() + 2);
         assert_eq!(rules[0].name(), EmbedWithLleExec::NAME);
         assert_eq!(after.session_id(), before.session_id());
     }

@@ -1,5 +1,7 @@
 //! The SQL functions through SQL: one binary, because each one links all of `DataFusion`.
 
+mod attention;
+mod attention_errors;
 mod cancellation;
 mod embedding_quality;
 mod embeddings;
