@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """How good embeddings are: Lakefold's defaults against PCA and against scikit-learn's grid of LLE parameters.
 
-    python benches/peers/quality.py [--case debian-all|debian-5000|fashion]... [--reuse]
+    python benches/peers/quality.py [--case debian-all|debian-5000|landmark-choice|fashion]... [--reuse]
 
 debian-all: every distinct vector, 16 components. debian-5000: 5,000 of them, on which scikit-learn runs 4 methods x
 k 6, 12, 30 x reg 1e-3, 1e-1 (refused cells are shown as refused; --reuse takes its answers from an earlier run).
+landmark-choice: every distinct vector again, 16 components, 30 neighbours, reg 1, 100 of 1,000 landmarks a row, the
+landmarks chosen uniformly, by k-means++ and farthest first.
 fashion: Fashion-MNIST's 60,000 training images; the 10,000 test images are placed by the model, and fitted together
 with the others for comparison.
 
@@ -45,7 +47,8 @@ def pca(X):
 
 
 def ours(name, X, **options):
-    return common.ours("bench_fit", name, X, n_components=D, n_neighbors="auto", reg="auto", **options)
+    options = {"n_components": D, "n_neighbors": "auto", "reg": "auto"} | options
+    return common.ours("bench_fit", name, X, **options)
 
 
 def line(name, answer, scores):
@@ -117,7 +120,25 @@ def fashion():
     return text
 
 
-CASES = {"debian-all": lambda reuse: debian_all(), "debian-5000": debian_5000, "fashion": lambda reuse: fashion()}
+def landmark_choice():
+    X, labels, note = common.debian_with_labels()
+    options = {"n_neighbors": 30, "reg": 1, "solver": "landmarks", "n_landmarks": 1000, "landmark_neighbors": 100}
+    lines = []
+    for choice in ["uniform", "k-means++", "farthest"]:
+        answer, Y = ours("debian-landmarks", X, landmark_choice=choice, **options)
+        # Choosing landmarks and writing the rows in terms of them.
+        phase = f"{answer['phases']['landmarks']:.2f}"
+        lines.append([choice, common.seconds(answer), phase] + [f"{s:.4f}" for s in quality(X, Y, labels)])
+    text = f"## Choice of landmarks: {note}, {D} components, 30 neighbours, reg 1, 1,000 landmarks, 100 a row\n\n"
+    return text + common.table(["landmarks", "seconds", "of these landmarks", "trustworthiness", "accuracy"], lines) + "\n"
+
+
+CASES = {
+    "debian-all": lambda reuse: debian_all(),
+    "debian-5000": debian_5000,
+    "landmark-choice": lambda reuse: landmark_choice(),
+    "fashion": lambda reuse: fashion(),
+}
 
 
 def report(case, reuse=False):

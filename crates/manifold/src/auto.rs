@@ -1,10 +1,10 @@
 //! Parameters chosen by what they do to the data.
 
-use ndarray::{ArrayView2, Axis};
+use ndarray::ArrayView2;
 
-use crate::quality::{Quality, QualityOptions, embedding_quality};
+use crate::quality::Quality;
 use crate::sample::smallest_hashes;
-use crate::{Control, Feature, Lle, ManifoldError, Result};
+use crate::{Control, Feature, Lle, ManifoldError, Result, trials};
 
 /// How [`choose_parameters`] compares. The defaults are those of [`ChoiceOptions::default`].
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +72,10 @@ impl Choice {
 /// Fits a sample of `features` (n, D) with each of `candidates` and names the one whose embedding keeps
 /// neighbours best. The same for any order of the rows.
 ///
+/// Neighbours, landmarks, distances and ranks in the features are computed once for all candidates, and as many
+/// candidates are fitted at a time as there are threads; one that then finds no memory is fitted again
+/// alone. Progress is told in candidates, as [`crate::Phase::Choice`].
+///
 /// A candidate that this data refuses (too many neighbours, no convergence) takes no part; its error is in
 /// its [`Trial`]. A sample is thinner than the whole: a neighbour count that wins there spans a wider
 /// piece of the data than the same count among all rows.
@@ -81,6 +85,15 @@ impl Choice {
 /// error if all are refused; [`ManifoldError::ParameterNeedsMoreData`] for fewer than three distinct rows;
 /// [`ManifoldError::Cancelled`].
 pub fn choose_parameters<T: Feature>(
+    features: ArrayView2<'_, T>,
+    candidates: &[Lle],
+    options: &ChoiceOptions,
+    control: &dyn Control,
+) -> Result<Choice> {
+    T::choose(features, candidates, options, control)
+}
+
+pub(crate) fn choose<T: Feature>(
     features: ArrayView2<'_, T>,
     candidates: &[Lle],
     options: &ChoiceOptions,
@@ -100,29 +113,16 @@ pub fn choose_parameters<T: Feature>(
             remedy: "give the parameters or more rows".to_owned(),
         });
     }
-    let budget = crate::control::Budget::new(control);
-    let bytes = rows.len() * features.ncols() * size_of::<T>();
-    budget.reserve("a sample to choose parameters on", bytes)?;
-    let sample = features.select(Axis(0), &rows);
-    let measure = QualityOptions {
-        n_neighbors,
-        sample: rows.len(),
-        ..QualityOptions::default()
-    };
-    let mut trials = Vec::with_capacity(candidates.len());
-    for lle in candidates {
-        let outcome = lle.fit(sample.view(), control).and_then(|fit| {
-            embedding_quality(sample.view(), fit.embedding.view(), &measure, control)
-        });
-        if let Err(ManifoldError::Cancelled) = outcome {
-            return Err(ManifoldError::Cancelled);
-        }
-        let trial = Trial {
+    let outcomes = trials::run(features, &rows, candidates, n_neighbors, control)?;
+    let trials = candidates.iter().zip(outcomes);
+    let trials: Vec<Trial> = trials
+        .map(|(lle, outcome)| Trial {
             lle: lle.clone(),
             outcome,
-        };
+        })
+        .collect();
+    for trial in &trials {
         tracing::debug!(score = ?trial.score(), ?trial.lle, "candidate");
-        trials.push(trial);
     }
     let highest = trials.iter().filter_map(Trial::score).reduce(f64::max);
     let best = trials

@@ -4,17 +4,15 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::components::bridge;
 use crate::control::{Budget, Clock};
-use crate::matrix::Deviation;
+use crate::embed::{Call, check_rows};
 use crate::neighbors::Base;
-use crate::panel::Panel;
 use crate::points::sealed::Sealed;
 use crate::points::{DistinctRows, Feature};
 use crate::projection::Projection;
-use crate::resolve::{EXACT_ROWS, Evidence};
-use crate::solver::{self, Operator, Request};
+use crate::resolve::Evidence;
 use crate::{
     Control, Factor, LaplacianEigenmaps, LaplacianFit, Lle, ManifoldError, Model, Phase, Result,
-    Sample, Solver, landmarks, local, neighbors,
+    Sample, Solver, neighbors,
 };
 
 /// A fitted embedding.
@@ -132,11 +130,7 @@ impl Lle {
         budget.release(copy);
         let points = distinct.points();
         let n = points.len();
-        check_rows(self.n_components(), self.n_neighbors(), rows, n)?;
-        if self.solver() == Solver::Landmarks {
-            landmarks::check(self, n)?;
-        }
-        solver::check_size(self.solver(), n)?;
+        self.check_size(rows, n)?;
         control.progress(Phase::Deduplicate, 1, 1);
         clock.lap(Phase::Deduplicate);
 
@@ -149,18 +143,14 @@ impl Lle {
         clock.lap(Phase::Components);
         budget.release(search);
 
-        let deviation = local::deviation(self, points, graph, &budget, control)?;
-        clock.lap(Phase::Weights);
-        // Eigenvectors, their images (also rotated) and residuals, the scaled copy, and the result.
-        let numbers = 3 * n + 2 * deviation.rows() + rows;
-        let results = numbers * self.n_components() * size_of::<f64>();
-        budget.reserve("the embedding", results)?;
         let call = Call {
             control,
             budget: &budget,
             clock: &clock,
+            landmarks: None,
         };
-        let solved = self.solve(&distinct, &deviation, &call)?;
+        let solver = self.choose_solver(points, &budget, control)?;
+        let solved = self.embed(solver, &distinct, graph, rows, &call)?;
         let row_to_point = distinct.row_to_point();
         let embedding = Array2::from_shape_fn((rows, self.n_components()), |(row, j)| {
             solved.embedding[(row_to_point[row] as usize, j)]
@@ -199,94 +189,6 @@ impl Lle {
         };
         Ok((fit, model))
     }
-
-    fn solve<T: Feature>(
-        &self,
-        distinct: &DistinctRows<T>,
-        deviation: &Deviation,
-        call: &Call<'_>,
-    ) -> Result<Solved<T>> {
-        let (points, n) = (distinct.points(), deviation.len());
-        let solver = self.choose_solver(n);
-        if solver == Solver::Landmarks {
-            let n_landmarks = self.n_landmarks(n);
-            let solved = landmarks::solve(
-                points,
-                deviation,
-                &landmarks::Request {
-                    n_components: self.n_components(),
-                    n_landmarks,
-                    choice: self.landmark_choice(),
-                    per_row: self.landmark_neighbors(n_landmarks),
-                    reg: self.reg(),
-                    seed: self.seed(),
-                    control: call.control,
-                    budget: call.budget,
-                    clock: call.clock,
-                },
-            )?;
-            Ok(Solved {
-                solver,
-                factor: None,
-                model: Some(Model {
-                    projection: solved.projection,
-                    embedding: solved.embedding,
-                    enlarged: distinct.enlarged(),
-                }),
-                embedding: solved.rows,
-                eigenvalues: solved.eigenvalues,
-                residuals: solved.residuals,
-            })
-        } else {
-            let request = Request {
-                n_components: self.n_components(),
-                solver,
-                seed: self.seed(),
-                control: call.control,
-                budget: call.budget,
-                clock: call.clock,
-            };
-            let pairs = solver::bottom(deviation, &request)?;
-            let vectors = scale_and_orient(&pairs.vectors);
-            Ok(Solved {
-                embedding: Array2::from_shape_fn((n, self.n_components()), |(i, j)| {
-                    vectors.column(j)[i]
-                }),
-                solver: pairs.solver,
-                factor: pairs.factor,
-                eigenvalues: pairs.values,
-                residuals: pairs.residuals,
-                model: None,
-            })
-        }
-    }
-
-    /// Landmarks where the exact solvers' cost, which grows faster than n, is no longer worth it.
-    fn choose_solver(&self, distinct: usize) -> Solver {
-        match self.solver() {
-            Solver::Auto if distinct > EXACT_ROWS => Solver::Landmarks,
-            solver => solver,
-        }
-    }
-}
-
-/// What every phase of one fit shares.
-struct Call<'a> {
-    control: &'a dyn Control,
-    budget: &'a Budget<'a>,
-    clock: &'a Clock,
-}
-
-/// What a solver leaves, for the distinct rows in their order.
-struct Solved<T> {
-    /// Shape (n, d).
-    embedding: Array2<f64>,
-    solver: Solver,
-    factor: Option<Factor>,
-    eigenvalues: Vec<f64>,
-    residuals: Vec<f64>,
-    /// Of the landmarks solver.
-    model: Option<Model<T>>,
 }
 
 /// Keeps the generic code compiled in this crate.
@@ -344,7 +246,7 @@ macro_rules! compile_for {
 compile_for!(f32);
 compile_for!(f64);
 
-fn check_dimensions(lle: &Lle, rows: usize, dimensions: usize) -> Result<()> {
+pub(crate) fn check_dimensions(lle: &Lle, rows: usize, dimensions: usize) -> Result<()> {
     // Without rows there are no dimensions to compare with.
     if rows > 0 && lle.n_components() > dimensions {
         return Err(ManifoldError::ParameterNeedsMoreData {
@@ -356,56 +258,4 @@ fn check_dimensions(lle: &Lle, rows: usize, dimensions: usize) -> Result<()> {
         });
     }
     Ok(())
-}
-
-pub(crate) fn check_rows(
-    n_components: usize,
-    n_neighbors: usize,
-    rows: usize,
-    distinct: usize,
-) -> Result<()> {
-    let found = if rows == distinct {
-        format!("{rows}")
-    } else {
-        format!("{distinct} ({rows} rows with duplicates)")
-    };
-    let needs = |name, value: usize, least: usize| {
-        let highest = (value + distinct).saturating_sub(least);
-        let lower = if highest > 0 {
-            format!("lower {name} to at most {highest}, or fit more rows")
-        } else {
-            "fit more rows".to_owned()
-        };
-        Err(ManifoldError::ParameterNeedsMoreData {
-            name,
-            value,
-            requirement: format!("at least {least} distinct rows"),
-            found: found.clone(),
-            remedy: lower,
-        })
-    };
-    if distinct < n_components + 2 {
-        return needs("n_components", n_components, n_components + 2);
-    }
-    if distinct < n_neighbors + 1 {
-        return needs("n_neighbors", n_neighbors, n_neighbors + 1);
-    }
-    Ok(())
-}
-
-/// Variance 1 a column, and the entry of largest magnitude positive.
-pub(crate) fn scale_and_orient(vectors: &Panel) -> Panel {
-    let mut embedding = vectors.clone();
-    let scale = (vectors.rows() as f64).sqrt();
-    for j in 0..vectors.columns() {
-        let column = embedding.column_mut(j);
-        let largest =
-            column.iter().fold(
-                0.0f64,
-                |largest, v| if v.abs() > largest.abs() { *v } else { largest },
-            );
-        let factor = scale.copysign(largest);
-        column.iter_mut().for_each(|v| *v *= factor);
-    }
-    embedding
 }

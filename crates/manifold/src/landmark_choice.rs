@@ -36,8 +36,12 @@ pub(crate) fn choose<T: Feature>(
     Ok(ids)
 }
 
-/// The points with the smallest seeded hashes.
-fn smallest_hashes<T: Feature>(points: Points<'_, T>, count: usize, seed: u64) -> Vec<u32> {
+/// The points with the smallest seeded hashes, smallest first.
+pub(crate) fn smallest_hashes<T: Feature>(
+    points: Points<'_, T>,
+    count: usize,
+    seed: u64,
+) -> Vec<u32> {
     let mut hashed: Vec<(u64, u32)> = (0..points.len())
         .into_par_iter()
         .map(|i| (row_hash(seed, points.row(i)), i as u32))

@@ -10,14 +10,13 @@ use ndarray::Array2;
 use rayon::prelude::*;
 
 use crate::control::{Budget, Clock, Meter};
-use crate::landmark_choice::choose;
 use crate::matrix::Deviation;
 use crate::neighbors::Base;
 use crate::points::{Feature, Points};
 use crate::projection::{Coordinates, Projection};
 use crate::solver::Operator;
 use crate::solver::bottom_of_pencil;
-use crate::{Control, LandmarkChoice, Lle, ManifoldError, Phase, Result};
+use crate::{Control, Lle, ManifoldError, Phase, Result};
 
 /// Rows of (I − W) Z that are dense at a time.
 const ROWS: usize = 1024;
@@ -27,8 +26,8 @@ const TILE: usize = 256;
 /// What the solver is asked for.
 pub(crate) struct Request<'a> {
     pub(crate) n_components: usize,
-    pub(crate) n_landmarks: usize,
-    pub(crate) choice: LandmarkChoice,
+    /// Their points, ascending.
+    pub(crate) landmarks: &'a [u32],
     /// Landmarks a row.
     pub(crate) per_row: usize,
     pub(crate) reg: f64,
@@ -85,10 +84,9 @@ pub(crate) fn solve<T: Feature>(
     request: &Request<'_>,
 ) -> Result<Solved<T>> {
     let (control, budget) = (request.control, request.budget);
-    let (n, count) = (points.len(), request.n_landmarks);
-    let ids = choose(points, request.choice, count, request.seed, control)?;
+    let (n, count) = (points.len(), request.landmarks.len());
     let projection = Projection {
-        landmarks: Base::new(points.gather(&ids), points.dimensions()),
+        landmarks: Base::new(points.gather(request.landmarks), points.dimensions()),
         per_row: request.per_row,
         reg: request.reg,
     };

@@ -5,6 +5,7 @@
 mod auto;
 mod components;
 mod control;
+mod embed;
 mod error;
 mod fit;
 mod intrinsic_dimension;
@@ -28,6 +29,8 @@ mod row_sample;
 mod sample;
 mod simd;
 mod solver;
+mod solver_choice;
+mod trials;
 mod weights;
 
 pub use auto::{Choice, ChoiceOptions, Trial, choose_parameters};

@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
+use crate::auto::{Choice, ChoiceOptions};
 use crate::intrinsic_dimension::{DimensionOptions, IntrinsicDimension};
 use crate::neighbors::{ExactIndex, Metric, Nearest, exact};
 use crate::pca::{Pca, PcaAccumulator, PcaModel};
 use crate::quality::{Quality, QualityOptions};
-use crate::{Control, Result};
+use crate::{Control, Lle, Result};
 
 /// Part of what keeps [`crate::Feature`] closed.
 pub trait Measured: Sized {
@@ -46,6 +47,12 @@ pub trait Measured: Sized {
         reg: f64,
         control: &dyn Control,
     ) -> Result<Vec<f64>>;
+    fn choose(
+        features: ArrayView2<'_, Self>,
+        candidates: &[Lle],
+        options: &ChoiceOptions,
+        control: &dyn Control,
+    ) -> Result<Choice>;
     fn intrinsic_dimension(
         features: ArrayView2<'_, Self>,
         options: &DimensionOptions,
@@ -130,6 +137,15 @@ macro_rules! compile_for {
                 control: &dyn Control,
             ) -> Result<Vec<f64>> {
                 crate::quality::reconstruction::errors(features, n_neighbors, reg, control)
+            }
+
+            fn choose(
+                features: ArrayView2<'_, Self>,
+                candidates: &[Lle],
+                options: &ChoiceOptions,
+                control: &dyn Control,
+            ) -> Result<Choice> {
+                crate::auto::choose(features, candidates, options, control)
             }
 
             fn intrinsic_dimension(

@@ -13,7 +13,9 @@ pub const DEFAULT_LANDMARK_NEIGHBORS: usize = 60;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Solver {
-    /// The cheaper of the others by predicted time and memory.
+    /// Dense or exact up to 10,000 distinct rows; beyond, exact only where the operations of its factorisation
+    /// and of placing as many rows again are predicted to be fewer than those of landmarks, and its memory is
+    /// to be had. The factors of two samples, of 2,000 and 8,000 rows, predict that of all: no clock is read.
     #[default]
     Auto,
     /// LAPACK on the dense matrix: small n only, O(n²) memory. Sets OpenBLAS to one thread for the whole

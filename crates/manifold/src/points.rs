@@ -225,6 +225,22 @@ pub(crate) fn enlarge<T: Feature>(values: &mut [T]) -> u32 {
     steps
 }
 
+/// Values that one thread looks at.
+const CHUNK: usize = 1 << 16;
+
+/// Whether all values are finite and not too large.
+fn usable<T: Feature>(values: &[T]) -> bool {
+    crate::simd::widest(
+        #[inline(always)]
+        || {
+            let sound = |v: &T| u32::from(v.to_f64().abs() <= T::LARGEST);
+            values
+                .chunks(1024)
+                .all(|part| part.iter().map(sound).sum::<u32>() as usize == part.len())
+        },
+    )
+}
+
 /// Whether rows, shape (n, D), can be told apart by finite squared distances. Whatever takes features checks
 /// them so; it is public for those who keep rows for later.
 ///
@@ -248,6 +264,12 @@ pub fn check<T: Feature>(features: ArrayView2<'_, T>) -> Result<()> {
     }
     if rows >= u32::MAX as usize {
         return invalid(format!("{rows} rows"), "fewer than 4294967295 rows");
+    }
+    // Most often nothing is wrong, which many values at a time can tell.
+    if let Some(values) = features.to_slice()
+        && values.par_chunks(CHUNK).all(usable)
+    {
+        return Ok(());
     }
     for ((row, dimension), value) in features.indexed_iter() {
         let value = value.to_f64();
@@ -273,7 +295,14 @@ pub fn check<T: Feature>(features: ArrayView2<'_, T>) -> Result<()> {
 /// neighbours are nearest; everything faster only proposes.
 #[inline(always)]
 pub(crate) fn squared_distance<T: Feature>(a: &[T], b: &[T]) -> f64 {
-    eight(SquaredDistance { a, b })
+    let [distance] = squared_distances(a, [b]);
+    distance
+}
+
+/// ‖a − b‖² for several b, each the very bits of [`squared_distance`]: their sums do not wait for one another.
+#[inline(always)]
+pub(crate) fn squared_distances<T: Feature, const C: usize>(a: &[T], b: [&[T]; C]) -> [f64; C] {
+    eight(SquaredDistances { a, b })
 }
 
 /// a·b in `f64`, in the same fixed order.
@@ -294,29 +323,34 @@ pub(crate) fn dots<T: Feature, const R: usize, const C: usize>(
 }
 
 #[derive(Clone, Copy)]
-pub(crate) struct SquaredDistance<'a, T> {
+pub(crate) struct SquaredDistances<'a, T, const C: usize> {
     pub(crate) a: &'a [T],
-    pub(crate) b: &'a [T],
+    pub(crate) b: [&'a [T]; C],
 }
 
-impl<T: Feature> Kernel for SquaredDistance<'_, T> {
-    type Out = f64;
+impl<T: Feature, const C: usize> Kernel for SquaredDistances<'_, T, C> {
+    type Out = [f64; C];
 
     #[inline(always)]
-    fn run<V: Eight>(self) -> f64 {
+    fn run<V: Eight>(self) -> [f64; C] {
         let (a_chunks, a_rest) = self.a.as_chunks();
-        let (b_chunks, b_rest) = self.b.as_chunks();
-        let mut sums = V::ZERO;
-        for (x, y) in a_chunks.iter().zip(b_chunks) {
-            let difference = T::lanes::<V>(x).minus(T::lanes(y));
-            sums = sums.plus(difference.times(difference));
+        let b_chunks = self.b.map(|row| &row.as_chunks().0[..a_chunks.len()]);
+        let mut sums = [V::ZERO; C];
+        for (chunk, x) in a_chunks.iter().enumerate() {
+            let x = T::lanes::<V>(x);
+            for (sums, row) in sums.iter_mut().zip(b_chunks) {
+                let difference = x.minus(T::lanes(&row[chunk]));
+                *sums = sums.plus(difference.times(difference));
+            }
         }
-        let mut rest = 0.0;
-        for (x, y) in a_rest.iter().zip(b_rest) {
-            let difference = x.to_f64() - y.to_f64();
-            rest += difference * difference;
-        }
-        sum_lanes(sums.lanes()) + rest
+        std::array::from_fn(|j| {
+            let mut rest = 0.0;
+            for (x, y) in a_rest.iter().zip(self.b[j].as_chunks::<LANES>().1) {
+                let difference = x.to_f64() - y.to_f64();
+                rest += difference * difference;
+            }
+            sum_lanes(sums[j].lanes()) + rest
+        })
     }
 }
 

@@ -3,14 +3,14 @@
 use ndarray::ArrayView2;
 
 use crate::auto::{Choice, ChoiceOptions, choose_parameters};
-use crate::control::stop_if_cancelled;
+use crate::control::{Budget, stop_if_cancelled};
 use crate::intrinsic_dimension::{DimensionOptions, IntrinsicDimension, intrinsic_dimension};
-use crate::points::Feature;
+use crate::points::{Feature, Points, enlarge};
 use crate::sample::smallest_hashes;
-use crate::{Control, DEFAULT_LANDMARKS, Lle, Method, Phase, ReserveError, Result, Solver};
+use crate::solver_choice::{EXACT_ROWS, SAMPLE};
+use crate::trials::Part;
+use crate::{Control, DEFAULT_LANDMARKS, Lle, Method, Phase, Result, Solver};
 
-/// Up to this many rows [`Solver::Auto`] solves exactly.
-pub(crate) const EXACT_ROWS: usize = 10_000;
 /// From so many rows on, combinations of landmarks are worth a trial.
 const LANDMARK_ROWS: usize = 400;
 
@@ -57,7 +57,7 @@ impl Lle {
             seed: self.seed(),
             ..ChoiceOptions::default()
         };
-        let (rows, dimensions) = features.dim();
+        let dimensions = features.ncols();
         let sampled = smallest_hashes(features, options.seed, options.sample).len();
         let mut evidence = Evidence::default();
         let mut lle = self.clone();
@@ -78,7 +78,8 @@ impl Lle {
         if !self.has_auto_neighbors() && !self.has_auto_reg() {
             return Ok((lle, evidence));
         }
-        let profiles = lle.profiles(rows, sampled);
+        let most_exact = lle.most_exact_neighbors(features, control)?;
+        let profiles = lle.profiles(most_exact, sampled);
         let candidates = |sampled| {
             let candidates = profiles.iter();
             candidates
@@ -90,19 +91,54 @@ impl Lle {
         if sampled < 4 || finals.len() == 1 {
             return Ok((finals[0].clone(), evidence));
         }
-        let choice = choose_parameters(features, &trials, &options, &Part(control))?;
+        let choice = choose_parameters(features, &trials, &options, control)?;
         let chosen = finals[choice.best].clone();
         evidence.choice = Some(choice);
-        control.progress(Phase::Choice, 1, 1);
         Ok((chosen, evidence))
     }
 
-    fn profiles(&self, rows: usize, sampled: usize) -> Vec<Profile> {
-        let exact = match self.solver() {
-            Solver::Auto => rows <= EXACT_ROWS,
-            Solver::Exact | Solver::Dense => true,
-            Solver::Landmarks => false,
+    /// With how many neighbours at most an exact fit is worth a trial, see [`Lle::exact_pays`]: an order for
+    /// fewer neighbours is never the harder one.
+    fn most_exact_neighbors<T: Feature>(
+        &self,
+        features: ArrayView2<'_, T>,
+        control: &dyn Control,
+    ) -> Result<usize> {
+        let (rows, dimensions) = features.dim();
+        match self.solver() {
+            Solver::Auto if rows > EXACT_ROWS => {}
+            Solver::Landmarks => return Ok(0),
+            _ => return Ok(usize::MAX),
+        }
+        let sample = smallest_hashes(features, self.seed(), SAMPLE);
+        if sample.len() < SAMPLE {
+            // So few are distinct.
+            return Ok(usize::MAX);
+        }
+        let budget = Budget::new(control);
+        let bytes = SAMPLE * dimensions * size_of::<T>();
+        budget.reserve("a sample to predict the factorisation on", bytes)?;
+        let values = sample.iter().flat_map(|&row| features.row(row));
+        let mut values: Vec<T> = values.map(|v| v.canonical()).collect();
+        enlarge(&mut values);
+        let sample = Points::new(&values, dimensions);
+        let mut counts = match (self.has_auto_neighbors(), self.method()) {
+            (false, _) => vec![self.n_neighbors()],
+            (true, Method::Standard) => EXACT.map(|(k, _)| k).to_vec(),
+            (true, _) => NEIGHBORS.to_vec(),
         };
+        counts.dedup();
+        let mut most = 0;
+        for k in counts {
+            if !self.exact_pays(sample, rows, k, &budget, &Part(control))? {
+                break;
+            }
+            most = k;
+        }
+        Ok(most)
+    }
+
+    fn profiles(&self, most_exact: usize, sampled: usize) -> Vec<Profile> {
         let landmarks = match self.solver() {
             Solver::Auto => sampled >= LANDMARK_ROWS,
             solver => solver == Solver::Landmarks,
@@ -110,15 +146,18 @@ impl Lle {
         let least = self.method().least_neighbors(self.n_components()).0;
         let most = sampled.saturating_sub(1).max(1);
         let fitting = |k: usize| k.max(least).min(most.max(least));
+        let asked = |k: usize| {
+            if self.has_auto_neighbors() {
+                fitting(k)
+            } else {
+                self.n_neighbors()
+            }
+        };
         let mut profiles = vec![];
         let mut add = |solver, n_neighbors, reg, landmark_neighbors| {
             profiles.push(Profile {
                 solver,
-                n_neighbors: if self.has_auto_neighbors() {
-                    fitting(n_neighbors)
-                } else {
-                    self.n_neighbors()
-                },
+                n_neighbors: asked(n_neighbors),
                 reg: if self.has_auto_reg() { reg } else { self.reg() },
                 landmark_neighbors,
             });
@@ -128,19 +167,21 @@ impl Lle {
             asked => asked,
         };
         if self.method() == Method::Standard {
-            for (k, reg) in EXACT.into_iter().filter(|_| exact || !landmarks) {
-                add(solver(Solver::Exact), k, reg, None);
+            for (k, reg) in EXACT {
+                if asked(k) <= most_exact || !landmarks {
+                    add(solver(Solver::Exact), k, reg, None);
+                }
             }
             for (k, reg, per_row) in LANDMARKS.into_iter().filter(|_| landmarks) {
                 add(Solver::Landmarks, k, reg, Some(per_row));
             }
         } else {
-            let kind = if exact {
-                Solver::Exact
-            } else {
-                Solver::Landmarks
-            };
             for k in NEIGHBORS {
+                let kind = if asked(k) <= most_exact {
+                    Solver::Exact
+                } else {
+                    Solver::Landmarks
+                };
                 add(solver(kind), k, 1e-3, None);
             }
         }
@@ -174,22 +215,5 @@ impl Lle {
             }
         }
         builder.build()
-    }
-}
-
-/// A part of a choice: it stops and takes memory like the whole, but its progress is not news.
-struct Part<'a>(&'a dyn Control);
-
-impl Control for Part<'_> {
-    fn is_cancelled(&self) -> bool {
-        self.0.is_cancelled()
-    }
-
-    fn reserve(&self, purpose: &str, bytes: usize) -> Result<(), ReserveError> {
-        self.0.reserve(purpose, bytes)
-    }
-
-    fn release(&self, bytes: usize) {
-        self.0.release(bytes);
     }
 }

@@ -3,8 +3,12 @@
 mod common;
 
 use common::swiss_roll;
-use lakefold_manifold::{Choice, ChoiceOptions, Control, Lle, ManifoldError, choose_parameters};
+use lakefold_manifold::{
+    Choice, ChoiceOptions, Control, LandmarkChoice, Lle, ManifoldError, Phase, QualityOptions,
+    Solver, choose_parameters, embedding_quality, smallest_hashes,
+};
 use ndarray::{Array2, Axis, concatenate};
+use std::sync::Mutex;
 
 fn candidates(pairs: &[(usize, f64)]) -> Vec<Lle> {
     let lle = |&(k, reg): &(usize, f64)| Lle::builder(2).n_neighbors(k).reg(reg).build().unwrap();
@@ -42,6 +46,61 @@ fn order_and_duplicates_change_no_bit() {
     let order: Vec<usize> = (0..900).map(|i| (i * 7 + 3) % 900).collect();
     let doubled = concatenate![Axis(0), rows.select(Axis(0), &order), rows];
     assert_eq!(choose(&doubled, &pairs), choose(&rows, &pairs));
+}
+
+/// What candidates share, and what runs beside them, leaves no trace. 700 rows are fitted one after the other,
+/// 1,100 at the same time.
+#[test]
+fn a_trial_is_the_candidates_own_fit_to_the_bit() {
+    let near = swiss_roll(1150, 4);
+    let far = swiss_roll(50, 5) * 0.1 + 300.0;
+    let features = concatenate![Axis(0), near, far];
+    let landmarks = |choice| {
+        let lle = Lle::builder(2).solver(Solver::Landmarks).n_landmarks(200);
+        lle.landmark_neighbors(20).landmark_choice(choice)
+    };
+    let candidates = [
+        Lle::builder(2).n_neighbors(9),
+        Lle::builder(3).n_neighbors(12).reg(0.1),
+        Lle::builder(2).n_neighbors(40),
+        Lle::builder(2).n_neighbors(5000),
+        Lle::builder(2).auto_reg(),
+        landmarks(LandmarkChoice::Uniform),
+        landmarks(LandmarkChoice::Farthest).n_neighbors(9),
+    ]
+    .map(|lle| lle.build().unwrap());
+    for sample in [700, 1100] {
+        let options = ChoiceOptions {
+            sample,
+            ..ChoiceOptions::default()
+        };
+        let choice = choose_parameters(features.view(), &candidates, &options, &()).unwrap();
+        let rows = features.select(Axis(0), &smallest_hashes(features.view(), 0, sample));
+        let quality = QualityOptions::default();
+        for trial in choice.trials {
+            let own = trial.lle.fit(rows.view(), &()).and_then(|fit| {
+                embedding_quality(rows.view(), fit.embedding.view(), &quality, &())
+            });
+            assert_eq!(trial.outcome, own, "{:?}", trial.lle);
+        }
+    }
+}
+
+#[test]
+fn progress_is_told_in_candidates() {
+    struct Told(Mutex<Vec<(Phase, u64, u64)>>);
+    impl Control for Told {
+        fn progress(&self, phase: Phase, done: u64, total: u64) {
+            self.0.lock().unwrap().push((phase, done, total));
+        }
+    }
+    let told = Told(Mutex::default());
+    let candidates = candidates(&[(8, 1e-3), (12, 1e-3), (12, 1.0)]);
+    let options = ChoiceOptions::default();
+    choose_parameters(swiss_roll(1200, 1).view(), &candidates, &options, &told).unwrap();
+    let mut told = told.0.into_inner().unwrap();
+    told.sort_by_key(|&(_, done, _)| done);
+    assert_eq!(told, [0, 1, 2, 3].map(|done| (Phase::Choice, done, 3)));
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod graph;
 use ndarray::{Array2, ArrayView2};
 
 use crate::control::{Budget, Clock};
-use crate::fit::{check_rows, scale_and_orient};
+use crate::embed::{check_rows, scale_and_orient};
 use crate::points::{DistinctRows, Feature};
 use crate::solver::{self, Operator, Request};
 use crate::{Control, Factor, Lle, ManifoldError, Phase, Result, Solver, neighbors};

@@ -100,7 +100,7 @@ pub(super) fn self_join<T: Feature>(
         let queries = points.gather(&uncertain);
         let queries = Points::new(&queries, points.dimensions());
         let allowed = |place: usize, id: u32| uncertain[place] != id;
-        let better = search(&problem, queries, 4 * keep, &allowed, control)?;
+        let better = search(&problem, queries, 4 * keep, Some(&allowed), control)?;
         for (place, &query) in uncertain.iter().enumerate() {
             found.copy(query as usize, &better, place);
         }
@@ -142,7 +142,7 @@ fn propose_pairs(
                 let skip = |query: usize, id: usize| i_start + query == id;
                 crate::simd::widest(
                     #[inline(always)]
-                    || propose_rows(products, &mut rows, side, skip),
+                    || propose_rows(products, &mut rows, side, false, skip),
                 );
             } else {
                 let (mut rows, mut columns) = (rows, lock(&blocks[j]));
@@ -167,18 +167,22 @@ fn lock(block: &Mutex<Block>) -> std::sync::MutexGuard<'_, Block> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The k nearest points of each query, nearest first, among those that `allowed(place of the query, point)`
-/// lets through (at least k of them).
+/// Whether a point may be the neighbour of a query, by (place of the query, point).
+pub(super) type Allowed<'a> = &'a (dyn Fn(usize, u32) -> bool + Sync);
+
+/// The k nearest points of each query, nearest first, among those that `allowed` lets through (at least k of
+/// them), or among all.
 pub(super) fn search<T: Feature>(
     problem: &Problem<'_, T>,
     queries: Points<'_, T>,
     keep: usize,
-    allowed: &(dyn Fn(usize, u32) -> bool + Sync),
+    allowed: Option<Allowed<'_>>,
     control: &dyn Control,
 ) -> Result<Found> {
+    let any = |place: usize, id: u32| allowed.is_none_or(|allowed| allowed(place, id));
     if !proposals_pay(keep, problem.points.len()) {
         let view = problem.prepared.view(queries);
-        return scan_all(problem, queries, &view, allowed, control);
+        return scan_all(problem, queries, &view, &any, control);
     }
     let mut found = Found::new(queries.len(), problem.k);
     let uncertain: Result<Vec<Vec<usize>>> = found
@@ -188,8 +192,11 @@ pub(super) fn search<T: Feature>(
             let start = number * BLOCK;
             let queries = queries.rows(start..(start + BLOCK).min(queries.len()));
             let view = problem.prepared.view(queries);
-            let allowed = |place: usize, id: u32| allowed(start + place, id);
-            let mut block = propose_to(problem, &view.centred, keep, &allowed, control)?;
+            let some = |place: usize, id: u32| any(start + place, id);
+            let some = allowed
+                .is_some()
+                .then_some(&some as &dyn Fn(usize, u32) -> bool);
+            let mut block = propose_to(problem, &view.centred, keep, some, control)?;
             let mut uncertain = problem.settle(&mut block, queries, &view, 0, out);
             uncertain.iter_mut().for_each(|place| *place += start);
             Ok(uncertain)
@@ -201,7 +208,7 @@ pub(super) fn search<T: Feature>(
         let rows = queries.gather(&ids);
         let rows = Points::new(&rows, queries.dimensions());
         let view = problem.prepared.view(rows);
-        let allowed = |place: usize, id: u32| allowed(uncertain[place], id);
+        let allowed = |place: usize, id: u32| any(uncertain[place], id);
         let exact = scan_all(problem, rows, &view, &allowed, control)?;
         for (place, &query) in uncertain.iter().enumerate() {
             found.copy(query, &exact, place);
@@ -272,12 +279,12 @@ fn scan<T: Feature>(
     nearest.truncate(k);
 }
 
-/// Proposes every allowed point to at most [`BLOCK`] queries.
+/// Proposes every allowed point to at most [`BLOCK`] queries; all of them if `allowed` says nothing.
 fn propose_to<T: Feature>(
     problem: &Problem<'_, T>,
     queries: &Centred,
     keep: usize,
-    allowed: &dyn Fn(usize, u32) -> bool,
+    allowed: Option<&dyn Fn(usize, u32) -> bool>,
     control: &dyn Control,
 ) -> Result<Block> {
     let centred = &problem.prepared.view.centred;
@@ -295,11 +302,19 @@ fn propose_to<T: Feature>(
             start,
             offsets: &centred.offsets[start..end],
         };
-        let skip = |query: usize, id: usize| !allowed(query, id as u32);
-        crate::simd::widest(
-            #[inline(always)]
-            || propose_rows(products, &mut block, side, skip),
-        );
+        match allowed {
+            Some(allowed) => {
+                let skip = |query: usize, id: usize| !allowed(query, id as u32);
+                crate::simd::widest(
+                    #[inline(always)]
+                    || propose_rows(products, &mut block, side, false, skip),
+                );
+            }
+            None => crate::simd::widest(
+                #[inline(always)]
+                || propose_rows(products, &mut block, side, true, |_, _| false),
+            ),
+        }
     }
     Ok(block)
 }
@@ -315,5 +330,6 @@ pub(super) fn nearest_outside<T: Feature>(
     let rows = points.gather(queries);
     let rows = Points::new(&rows, points.dimensions());
     let allowed = |place: usize, id: u32| group[queries[place] as usize] != group[id as usize];
-    Ok(search(&problem, rows, kept(1, points.len()), &allowed, control)?.ids)
+    let keep = kept(1, points.len());
+    Ok(search(&problem, rows, keep, Some(&allowed), control)?.ids)
 }

@@ -3,7 +3,7 @@
 use faer::MatRef;
 use rayon::prelude::*;
 
-use crate::points::{Feature, Points};
+use crate::points::{Feature, Points, dot};
 
 /// Points, each times a factor of its own.
 #[derive(Clone, Copy)]
@@ -88,12 +88,15 @@ impl Centred {
                     *out = ((v - middle) * frame.scale) as f32;
                 }
             });
-        let squares = values.par_chunks(dimensions).with_min_len(64).map(|row| {
-            row.iter()
-                .map(|&v| f64::from(v) * f64::from(v))
-                .sum::<f64>()
-        });
-        let squares: Vec<f64> = squares.collect();
+        let squares = values.par_chunks(dimensions).with_min_len(64);
+        let squares: Vec<f64> = squares
+            .map(|row| {
+                crate::simd::widest(
+                    #[inline(always)]
+                    || dot(row, row),
+                )
+            })
+            .collect();
         Self {
             offsets: squares.iter().map(|s| (s / 2.0) as f32).collect(),
             norms: squares.iter().map(|s| s.sqrt()).collect(),

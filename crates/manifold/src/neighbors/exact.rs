@@ -205,7 +205,7 @@ pub(crate) fn search<T: Feature>(
     let (values, _) = values(queries, index.metric(), Some(index.enlarged))?;
     let points = Points::new(&values, dimensions);
     let base = &index.base;
-    let found = base.nearest_allowed(points, k, &|_, _| true, control)?;
+    let found = base.nearest_allowed(points, k, None, control)?;
     index.answer(found, |row| queries.row(row).to_vec())
 }
 
@@ -229,7 +229,9 @@ pub(crate) fn search_others<T: Feature>(
     let start = rows.start;
     let queries = index.base.points().rows(rows);
     let others = |place: usize, id: u32| start + place != id as usize;
-    let found = index.base.nearest_allowed(queries, k, &others, control)?;
+    let found = index
+        .base
+        .nearest_allowed(queries, k, Some(&others), control)?;
     index.answer(found, |_| Vec::new())
 }
 

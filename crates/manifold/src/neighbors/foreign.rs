@@ -1,6 +1,6 @@
 //! The nearest points of rows that are not among them.
 
-use super::blocks::{predicted_search_bytes, search};
+use super::blocks::{Allowed, predicted_search_bytes, search};
 use super::problem::{Prepared, Problem};
 use super::proposals::kept;
 use super::tree::{self, Tree};
@@ -30,7 +30,7 @@ enum Road {
     Products(Prepared),
 }
 
-fn tree_pays(points: usize, dimensions: usize, metric: Metric) -> bool {
+pub(super) fn tree_pays(points: usize, dimensions: usize, metric: Metric) -> bool {
     metric == Metric::L2 && dimensions <= TREE_DIMENSIONS && points >= TREE_POINTS
 }
 
@@ -59,20 +59,21 @@ impl<T: Feature> Base<T> {
         Points::new(&self.values, self.dimensions)
     }
 
-    /// The k nearest points of each row, nearest first, ties by id, among those that
-    /// `allowed(place of the row, point)` lets through (at least k of them).
+    /// The k nearest points of each row, nearest first, ties by id, among those that `allowed` lets through (at
+    /// least k of them), or among all.
     pub(super) fn nearest_allowed(
         &self,
         rows: Points<'_, T>,
         k: usize,
-        allowed: &(dyn Fn(usize, u32) -> bool + Sync),
+        allowed: Option<Allowed<'_>>,
         control: &dyn Control,
     ) -> Result<Found> {
         let points = self.points();
         match &self.road {
             Road::Tree(tree) => {
                 let meter = Meter::new(control, Phase::Neighbors, rows.len() as u64);
-                tree.nearest(points, rows, k, &allowed, &meter)
+                let any = |place: usize, id: u32| allowed.is_none_or(|allowed| allowed(place, id));
+                tree.nearest(points, rows, k, &any, &meter)
             }
             Road::Products(prepared) => {
                 let problem = Problem::new(points, prepared, k);
@@ -89,7 +90,7 @@ impl<T: Feature> Base<T> {
         k: usize,
         control: &dyn Control,
     ) -> Result<Vec<u32>> {
-        Ok(self.nearest_allowed(rows, k, &|_, _| true, control)?.ids)
+        Ok(self.nearest_allowed(rows, k, None, control)?.ids)
     }
 
     /// Bytes that a search for so many rows allocates beside its result.

@@ -1,6 +1,6 @@
 //! What "nearest" means.
 
-use crate::points::{Feature, dot, squared_distance};
+use crate::points::{Feature, dot, squared_distance, squared_distances};
 use crate::{ManifoldError, Result};
 
 /// How near two vectors are. The names are those of pgvector and FAISS; the values those of DataFusion's
@@ -58,6 +58,23 @@ impl Metric {
             // One root of the product, not a product of roots: equal rows then are at exactly 0.
             Metric::Cosine => (1.0 - dot(query, point) / (squares[0] * squares[1]).sqrt()).max(0.0),
             Metric::InnerProduct => -dot(query, point),
+        }
+    }
+
+    /// [`Metric::key`] of several points, to the bit.
+    #[inline(always)]
+    pub(super) fn keys<T: Feature, const C: usize>(
+        self,
+        query: &[T],
+        points: [&[T]; C],
+        square: f64,
+        squares: [f64; C],
+    ) -> [f64; C] {
+        match self {
+            Metric::L2 => squared_distances(query, points),
+            Metric::Cosine | Metric::InnerProduct => {
+                std::array::from_fn(|i| self.key(query, points[i], [square, squares[i]]))
+            }
         }
     }
 }

@@ -47,6 +47,15 @@ impl Neighbors {
     pub(crate) fn row(&self, point: usize) -> &[u32] {
         &self.ids[point * self.k..(point + 1) * self.k]
     }
+
+    /// The k nearest of these, k at most their own.
+    pub(crate) fn nearest(&self, k: usize) -> Neighbors {
+        let rows = self.ids.chunks(self.k);
+        Neighbors {
+            k,
+            ids: rows.flat_map(|row| &row[..k]).copied().collect(),
+        }
+    }
 }
 
 /// The k nearest points of each query, nearest first.
@@ -164,6 +173,11 @@ pub(crate) fn nearest_outside<T: Feature>(
         Search::Tree => tree::nearest_outside(points, queries, group, control),
         Search::Blocks => blocks::nearest_outside(points, queries, group, control),
     }
+}
+
+/// Whether a [`Base`] of so many points is searched by a descent and not by all products.
+pub(crate) fn tree_pays(points: usize, dimensions: usize) -> bool {
+    foreign::tree_pays(points, dimensions, Metric::L2)
 }
 
 /// Bytes that [`self_join`] allocates, its result included.

@@ -131,6 +131,8 @@ pub(super) struct Problem<'a, T> {
     bound: ErrorBound,
 }
 
+/// Candidates that are ranked at once.
+const AT_ONCE: usize = 4;
 /// A query of a larger norm in the frame could overflow the products.
 const LARGEST_NORM: f64 = 1e15;
 
@@ -150,6 +152,14 @@ impl<'a, T: Feature> Problem<'a, T> {
         let squares = [query.square, self.prepared.view.square(id as usize)];
         let point = self.points.row(id as usize);
         self.prepared.metric.key(query.row, point, squares)
+    }
+
+    #[inline(always)]
+    fn keys<const C: usize>(&self, query: Query<'_, T>, ids: [u32; C]) -> [f64; C] {
+        let squares = ids.map(|id| self.prepared.view.square(id as usize));
+        let points = ids.map(|id| self.points.row(id as usize));
+        let metric = self.prepared.metric;
+        metric.keys(query.row, points, query.square, squares)
     }
 
     /// Whether every point that was proposed no closer than `closeness` has a key above `worst`.
@@ -189,7 +199,17 @@ impl<'a, T: Feature> Problem<'a, T> {
         if query.norm.is_nan() || query.norm > LARGEST_NORM {
             return false;
         }
-        for candidate in candidates {
+        let (groups, rest) = candidates.as_chunks();
+        for group in groups {
+            if best.is_full() && self.excludes(query, group[0].closeness, best.worst()) {
+                return true;
+            }
+            let ids: [u32; AT_ONCE] = group.map(|candidate| candidate.id);
+            for (key, id) in self.keys(query, ids).into_iter().zip(ids) {
+                best.offer(key, id);
+            }
+        }
+        for candidate in rest {
             if best.is_full() && self.excludes(query, candidate.closeness, best.worst()) {
                 return true;
             }

@@ -56,6 +56,33 @@ impl Block {
         }
     }
 
+    /// A first threshold from the products of a point with `offsets.len()` others, all of which may be
+    /// proposed: the maxima of as many groups as are at least `keep` bound the best `keep` from below. The
+    /// few that are inserted then come past it, and not hundreds that the next ones drive out.
+    #[inline(always)]
+    fn prime(&mut self, point: usize, products: &[f32], offsets: &[f32], maxima: &mut Vec<f32>) {
+        // Twice as many groups make it likely that the best are in groups of their own.
+        let groups = (2 * self.keep).next_multiple_of(LANES);
+        if self.lengths[point] > 0 || 2 * groups > products.len() {
+            return;
+        }
+        maxima.clear();
+        maxima.resize(groups, f32::NEG_INFINITY);
+        for (products, offsets) in products.chunks(groups).zip(offsets.chunks(groups)) {
+            for ((largest, p), h) in maxima.iter_mut().zip(products).zip(offsets) {
+                let closeness = p - h;
+                *largest = if closeness > *largest {
+                    closeness
+                } else {
+                    *largest
+                };
+            }
+        }
+        let (_, bound, _) = maxima.select_nth_unstable_by(self.keep - 1, |a, b| b.total_cmp(a));
+        // Those equal to the bound belong to the best.
+        self.thresholds[point] = bound.next_down();
+    }
+
     /// The candidates of a point, closest first.
     pub(super) fn sorted(&mut self, point: usize) -> &[Candidate] {
         let start = point * 2 * self.keep;
@@ -86,18 +113,26 @@ pub(super) struct Side<'a> {
     pub(super) offsets: &'a [f32],
 }
 
+/// `f32` numbers of the widest registers.
+const LANES: usize = 16;
 /// Comparisons made at once; a group is looked at closely only if one of them succeeds.
 const GROUP: usize = 32;
 
+/// With `all`, nothing is skipped.
 #[inline(always)]
 pub(super) fn propose_rows(
     products: &[f32],
     rows: &mut Block,
     columns: Side<'_>,
+    all: bool,
     skip: impl Fn(usize, usize) -> bool,
 ) {
     let width = columns.offsets.len();
+    let mut maxima = Vec::new();
     for (query, products) in products.chunks(width).enumerate() {
+        if all {
+            rows.prime(query, products, columns.offsets, &mut maxima);
+        }
         let groups = products.chunks(GROUP).zip(columns.offsets.chunks(GROUP));
         for (number, (products, offsets)) in groups.enumerate() {
             let threshold = rows.thresholds[query];

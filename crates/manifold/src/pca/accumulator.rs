@@ -21,7 +21,12 @@ const COLUMNS: usize = 64;
 /// Mean and covariance of rows that stream by, in D × D memory.
 ///
 /// The order of the rows changes the result by rounding only; the number of threads and how the rows are
-/// cut into calls do not change it at all.
+/// cut into calls do not change it at all. ([`Pca::fit`], which sees all rows at once, sorts them.)
+///
+/// Sums that no order changes are exact ones. For products of `f64` precision values would be cut into two
+/// slices of 21 bits, whose products a chunk of rows adds up exactly: the lower triangles of high · high and
+/// low · low and all of high · low, four times the operations of the one triangle here, and a pass over the
+/// rows before that finds the scale of the slices. That is more than the last bits are worth.
 #[derive(Debug, Clone)]
 pub struct PcaAccumulator {
     rows: usize,

@@ -4,9 +4,11 @@ mod labels;
 mod ranks;
 pub(crate) mod reconstruction;
 
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView2};
 
+use self::ranks::Tally;
 use crate::control::Budget;
+use crate::neighbors::Neighbors;
 use crate::points::{Feature, Points, check, enlarge};
 use crate::sample::{compare, smallest_by};
 use crate::{Control, ManifoldError, Result};
@@ -119,19 +121,69 @@ pub(crate) fn measure<T: Feature>(
     // Weights and the objective's unit are those of the embedding as it is.
     let lle_objective = objective_of_distinct(x, Points::new(&y, narrow), options, control)?;
     enlarge(&mut y);
-    let tally = ranks::tally(x, Points::new(&y, narrow), k, control)?;
-    let (n, k) = (n as f64, k as f64);
+    let tally = ranks::tallies(x, &[Points::new(&y, narrow)], k, control)?[0];
+    Ok(quality(features.nrows(), n, k, tally, lle_objective))
+}
+
+fn quality(rows: usize, measured_rows: usize, k: usize, tally: Tally, objective: f64) -> Quality {
+    let (n, n_neighbors) = (measured_rows as f64, k as f64);
     // The largest sum that ranks can reach for k < n/2.
-    let worst = n * k * (2.0 * n - 3.0 * k - 1.0) / 2.0;
-    Ok(Quality {
-        rows: features.nrows(),
-        measured_rows: rows.len(),
-        n_neighbors: options.n_neighbors,
+    let worst = n * n_neighbors * (2.0 * n - 3.0 * n_neighbors - 1.0) / 2.0;
+    Quality {
+        rows,
+        measured_rows,
+        n_neighbors: k,
         trustworthiness: 1.0 - tally.intrusions as f64 / worst,
         continuity: 1.0 - tally.extrusions as f64 / worst,
-        neighborhood_preservation: tally.shared as f64 / (n * k),
-        lle_objective,
-    })
+        neighborhood_preservation: tally.shared as f64 / (n * n_neighbors),
+        lle_objective: objective,
+    }
+}
+
+/// What [`embedding_quality`] says about each of several embeddings of the same distinct points, whose
+/// neighbours are known: distances and weights in the features are computed once. An embedding that cannot
+/// be measured gets its error.
+pub(crate) fn measure_each<T: Feature>(
+    points: Points<'_, T>,
+    graph: Neighbors,
+    embeddings: &[Array2<f64>],
+    reg: f64,
+    control: &dyn Control,
+) -> Result<Vec<Result<Quality>>> {
+    let (n, k, wide) = (points.len(), graph.k, points.dimensions());
+    let budget = Budget::new(control);
+    let narrow: usize = embeddings.iter().map(Array2::ncols).sum();
+    let bytes = n * (wide + narrow) * size_of::<f64>() + ranks::predicted_bytes(n);
+    budget.reserve("distances to all measured rows", bytes)?;
+    let x: Vec<f64> = (0..n)
+        .flat_map(|i| points.row(i).iter().map(|v| v.to_f64()))
+        .collect();
+    let x = Points::new(&x, wide);
+    let weighed = reconstruction::weigh_graph(x, graph, reg, &budget, control)?;
+    let mut sound = Vec::with_capacity(embeddings.len());
+    for embedding in embeddings {
+        sound.push(check_embedding(embedding.view(), n).map(|()| {
+            let mut y: Vec<f64> = embedding.iter().copied().collect();
+            // The objective's unit is that of the embedding as it is.
+            let objective =
+                reconstruction::objective(x, Points::new(&y, embedding.ncols()), &weighed);
+            enlarge(&mut y);
+            (y, embedding.ncols(), objective)
+        }));
+    }
+    let measured = sound.iter().flatten();
+    let ys: Vec<_> = measured
+        .map(|(y, narrow, _)| Points::new(y, *narrow))
+        .collect();
+    let mut tallies = ranks::tallies(x, &ys, k, control)?.into_iter();
+    let mut tell = |(_, _, objective): &(Vec<f64>, usize, f64)| {
+        let tally = tallies.next().unwrap_or_default();
+        quality(n, n, k, tally, *objective)
+    };
+    Ok(sound
+        .iter()
+        .map(|sound| sound.as_ref().map(&mut tell).map_err(Clone::clone))
+        .collect())
 }
 
 /// All rows or a sample, sorted by value: what follows does not depend on the order of the input.
@@ -169,14 +221,11 @@ fn objective_of_distinct(
         first.iter().flat_map(|&i| points.row(i)).copied().collect()
     };
     let (distinct_x, distinct_y) = (gather(x), gather(y));
-    reconstruction::objective(
-        Points::new(&distinct_x, x.dimensions()),
-        Points::new(&distinct_y, y.dimensions()),
-        options.n_neighbors,
-        options.reg,
-        &budget,
-        control,
-    )
+    let distinct_x = Points::new(&distinct_x, x.dimensions());
+    let distinct_y = Points::new(&distinct_y, y.dimensions());
+    let (k, reg) = (options.n_neighbors, options.reg);
+    let weighed = reconstruction::weigh(distinct_x, k, reg, &budget, control)?;
+    Ok(reconstruction::objective(distinct_x, distinct_y, &weighed))
 }
 
 fn invalid(name: &'static str, value: String, requirement: impl Into<String>) -> ManifoldError {

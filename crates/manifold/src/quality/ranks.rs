@@ -32,21 +32,22 @@ impl Tally {
     }
 }
 
-/// Bytes that [`tally`] allocates for n points.
+/// Bytes that [`tallies`] allocates for n points.
 pub(super) fn predicted_bytes(n: usize) -> usize {
     rayon::current_num_threads() * 2 * QUERIES.min(n) * n * size_of::<f64>()
 }
 
-/// Compares the k nearest others of every point in x with those in y. Neighbours and ranks are by
-/// (squared distance, number of the point). O(n² (D + d)) time, O(n) memory a thread.
-pub(super) fn tally(
+/// Compares the k nearest others of every point in x with those in each of `ys`. Neighbours and ranks are by
+/// (squared distance, number of the point). O(n² (D + Σ d)) time, O(n) memory a thread.
+pub(super) fn tallies(
     x: Points<'_, f64>,
-    y: Points<'_, f64>,
+    ys: &[Points<'_, f64>],
     k: usize,
     control: &dyn Control,
-) -> Result<Tally> {
+) -> Result<Vec<Tally>> {
     let n = x.len();
     let meter = Meter::new(control, Phase::Neighbors, n as u64);
+    let none = || vec![Tally::default(); ys.len()];
     (0..n.div_ceil(QUERIES))
         .into_par_iter()
         .map_init(
@@ -54,15 +55,17 @@ pub(super) fn tally(
             |scratch, block| {
                 meter.check()?;
                 let (start, end) = (block * QUERIES, ((block + 1) * QUERIES).min(n));
-                let tally = crate::simd::widest(
+                let tallies = crate::simd::widest(
                     #[inline(always)]
-                    || scratch.block(x, y, start, end),
+                    || scratch.block(x, ys, start, end),
                 );
                 meter.add((end - start) as u64);
-                Ok(tally)
+                Ok(tallies)
             },
         )
-        .try_reduce(Tally::default, |a, b| Ok(a.add(b)))
+        .try_reduce(none, |a, b| {
+            Ok(a.into_iter().zip(b).map(|(a, b)| a.add(b)).collect())
+        })
 }
 
 struct Scratch {
@@ -85,30 +88,48 @@ impl Scratch {
     }
 
     #[inline(always)]
-    fn block(&mut self, x: Points<'_, f64>, y: Points<'_, f64>, start: usize, end: usize) -> Tally {
+    fn block(
+        &mut self,
+        x: Points<'_, f64>,
+        ys: &[Points<'_, f64>],
+        start: usize,
+        end: usize,
+    ) -> Vec<Tally> {
         self_distances(x, start, end, &mut self.in_x);
-        self_distances(y, start, end, &mut self.in_y);
-        let mut tally = Tally::default();
-        let rows = self.in_x.chunks(self.n).zip(self.in_y.chunks(self.n));
-        for (in_x, in_y) in rows.take(end - start) {
-            let near_x = self.near_x.among(in_x);
-            let near_y = self.near_y.among(in_y);
-            let k = near_x.len() as u64;
-            for &(_, point) in near_y {
-                if near_x.iter().any(|&(_, other)| other == point) {
-                    tally.shared += 1;
-                } else {
-                    tally.intrusions += 1 + nearer(in_x, point as usize) - k;
-                }
+        let mut tallies = Vec::with_capacity(ys.len());
+        for y in ys {
+            self_distances(*y, start, end, &mut self.in_y);
+            let mut tally = Tally::default();
+            let rows = self.in_x.chunks(self.n).zip(self.in_y.chunks(self.n));
+            for (in_x, in_y) in rows.take(end - start) {
+                let near_x = self.near_x.among(in_x);
+                let near_y = self.near_y.among(in_y);
+                tally = tally.add(compared(in_x, in_y, near_x, near_y));
             }
-            for &(_, point) in near_x {
-                if near_y.iter().all(|&(_, other)| other != point) {
-                    tally.extrusions += 1 + nearer(in_y, point as usize) - k;
-                }
-            }
+            tallies.push(tally);
         }
-        tally
+        tallies
     }
+}
+
+/// One point's neighbours, as (distance, number), and distances to all.
+#[inline(always)]
+fn compared(in_x: &[f64], in_y: &[f64], near_x: &[(f64, u32)], near_y: &[(f64, u32)]) -> Tally {
+    let mut tally = Tally::default();
+    let k = near_x.len() as u64;
+    for &(_, point) in near_y {
+        if near_x.iter().any(|&(_, other)| other == point) {
+            tally.shared += 1;
+        } else {
+            tally.intrusions += 1 + nearer(in_x, point as usize) - k;
+        }
+    }
+    for &(_, point) in near_x {
+        if near_y.iter().all(|&(_, other)| other != point) {
+            tally.extrusions += 1 + nearer(in_y, point as usize) - k;
+        }
+    }
+    tally
 }
 
 /// Squared distances of points `start..end` to all, row by row; infinite to themselves.
@@ -247,8 +268,9 @@ mod tests {
                     .collect()
             };
             let (x, y) = (values(0..3), values(3..5));
-            let found = tally(Points::new(&x, 3), Points::new(&y, 2), k, &()).unwrap();
-            prop_assert_eq!(found, by_sorting(&x, &y, n, k));
+            let ys = [Points::new(&y, 2), Points::new(&x, 3)];
+            let found = tallies(Points::new(&x, 3), &ys, k, &()).unwrap();
+            prop_assert_eq!(found, vec![by_sorting(&x, &y, n, k), by_sorting(&x, &x, n, k)]);
         }
     }
 }

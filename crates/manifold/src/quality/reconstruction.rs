@@ -59,17 +59,14 @@ pub(crate) fn errors<T: Feature>(
 pub(super) fn objective(
     x: Points<'_, f64>,
     y: Points<'_, f64>,
-    k: usize,
-    reg: f64,
-    budget: &Budget<'_>,
-    control: &dyn Control,
-) -> Result<f64> {
-    let (graph, weights) = weigh(x, k, reg, budget, control)?;
-    let norms = residual_norms(x, y, &graph, &weights);
-    Ok(norms.iter().map(|norm| norm * norm).sum::<f64>() / norms.len() as f64)
+    (graph, weights): &(Neighbors, Vec<f64>),
+) -> f64 {
+    let norms = residual_norms(x, y, graph, weights);
+    norms.iter().map(|norm| norm * norm).sum::<f64>() / norms.len() as f64
 }
 
-fn weigh<T: Feature>(
+/// The k nearest neighbours of distinct points and their weights.
+pub(super) fn weigh<T: Feature>(
     points: Points<'_, T>,
     k: usize,
     reg: f64,
@@ -88,9 +85,21 @@ fn weigh<T: Feature>(
     budget.reserve("exact neighbours", search)?;
     let graph = neighbors::self_join(points, k, control)?;
     budget.release(search);
+    weigh_graph(points, graph, reg, budget, control)
+}
+
+/// The same where the neighbours are known.
+pub(super) fn weigh_graph<T: Feature>(
+    points: Points<'_, T>,
+    graph: Neighbors,
+    reg: f64,
+    budget: &Budget<'_>,
+    control: &dyn Control,
+) -> Result<(Neighbors, Vec<f64>)> {
+    let (k, dimensions) = (graph.k, points.dimensions());
     let scratch = rayon::current_num_threads() * k * (k + dimensions) * size_of::<f64>();
     let per_point = k * (size_of::<u32>() + size_of::<f64>()) + 2 * size_of::<f64>();
-    let bytes = n * per_point + scratch;
+    let bytes = points.len() * per_point + scratch;
     budget.reserve("barycentre weights", bytes)?;
     let weights = barycenter_weights(points, &graph, reg, control)?;
     Ok((graph, weights))

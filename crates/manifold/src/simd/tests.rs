@@ -1,5 +1,5 @@
 use super::*;
-use crate::points::{Dots, SquaredDistance};
+use crate::points::{Dots, SquaredDistances};
 use proptest::prelude::*;
 
 /// What [`eight`] may choose between, and the plain lanes.
@@ -28,13 +28,25 @@ proptest! {
         let single: Vec<f32> = a.iter().map(|&v| v as f32).collect();
         let other: Vec<f32> = b.iter().map(|&v| v as f32).collect();
         let results = [
-            everywhere(SquaredDistance { a: &a, b: &b }),
-            everywhere(SquaredDistance { a: &single, b: &other }),
+            everywhere(SquaredDistances { a: &a, b: [b.as_slice()] }).concat(),
+            everywhere(SquaredDistances { a: &single, b: [other.as_slice()] }).concat(),
             everywhere(Dots { a: [a.as_slice()], b: [b.as_slice()] }).concat().concat(),
             everywhere(Dots { a: [single.as_slice()], b: [other.as_slice()] }).concat().concat(),
         ];
         for results in results {
             prop_assert!(results.iter().all(|r| r.to_bits() == results[0].to_bits()), "{results:?}");
+        }
+    }
+
+    #[test]
+    fn distances_together_have_the_bits_of_single_ones(values in prop::collection::vec(-1e3f64..1e3, 1..40)) {
+        let rows: Vec<Vec<f64>> = (1..=4).map(|s| values.iter().map(|v| (v * f64::from(s)).sin()).collect()).collect();
+        let others = [rows[1].as_slice(), &rows[2], &rows[3]];
+        for distances in everywhere(SquaredDistances { a: &rows[0], b: others }) {
+            for (distance, other) in distances.iter().zip(others) {
+                let single = crate::points::squared_distance(&rows[0], other);
+                prop_assert_eq!(distance.to_bits(), single.to_bits());
+            }
         }
     }
 

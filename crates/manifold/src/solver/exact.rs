@@ -11,7 +11,7 @@ use faer::sparse::linalg::cholesky::{
 };
 
 use super::{Factor, Operator, Request, cholesky, lanczos, order, triangular};
-use crate::control::{Meter, stop_if_cancelled};
+use crate::control::{Budget, Meter, stop_if_cancelled};
 use crate::matrix::Lower;
 use crate::panel::Panel;
 use crate::{Control, ManifoldError, Phase, Result};
@@ -48,7 +48,7 @@ pub(super) fn bottom(operator: &dyn Operator, request: &Request<'_>) -> Result<(
     let (control, budget) = (request.control, request.budget);
     let n = operator.len();
     control.progress(Phase::Order, 0, 1);
-    let matrix_bytes = operator.lower_entries_at_most() * 4 * size_of::<usize>();
+    let matrix_bytes = order_bytes(operator);
     budget.reserve("M and its fill-reducing order", matrix_bytes)?;
     let lower = operator.lower(control)?;
     stop_if_cancelled(control)?;
@@ -56,10 +56,8 @@ pub(super) fn bottom(operator: &dyn Operator, request: &Request<'_>) -> Result<(
     control.progress(Phase::Order, 1, 1);
     request.clock.lap(Phase::Order);
 
-    let mut basis_columns = lanczos::basis_size(n - 1, request.n_components);
-    basis_columns += basis_columns / 2 + 8 * request.n_components;
     let factor_bytes =
-        symbolic.size.entries * size_of::<f64>() + basis_columns * n * size_of::<f64>();
+        symbolic.size.entries * size_of::<f64>() + basis_bytes(n, request.n_components);
     let purpose = format!("the factorisation ({} entries)", symbolic.size.entries);
     budget.reserve(&purpose, factor_bytes)?;
     let factored = factorize(&symbolic, &lower, operator.null_vector(), control)?;
@@ -91,6 +89,32 @@ pub(super) fn bottom(operator: &dyn Operator, request: &Request<'_>) -> Result<(
             ..symbolic.size
         },
     ))
+}
+
+/// Of M and its fill-reducing order.
+fn order_bytes(operator: &dyn Operator) -> usize {
+    operator.lower_entries_at_most() * 4 * size_of::<usize>()
+}
+
+/// Of the vectors that the eigensolver iterates on.
+pub(crate) fn basis_bytes(n: usize, n_components: usize) -> usize {
+    let columns = lanczos::basis_size(n - 1, n_components);
+    (columns + columns / 2 + 8 * n_components) * n * size_of::<f64>()
+}
+
+/// The size of M's factor, and the bytes that M and its order took.
+pub(crate) fn predict(
+    operator: &dyn Operator,
+    budget: &Budget<'_>,
+    control: &dyn Control,
+) -> Result<(Factor, usize)> {
+    let bytes = order_bytes(operator);
+    budget.reserve("M and its fill-reducing order", bytes)?;
+    let lower = operator.lower(control)?;
+    stop_if_cancelled(control)?;
+    let symbolic = analyse(&lower, control)?;
+    budget.release(bytes);
+    Ok((symbolic.size, bytes))
 }
 
 struct Symbolic {

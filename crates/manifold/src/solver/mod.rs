@@ -14,6 +14,7 @@ use crate::panel::{Panel, symmetric_eigen};
 use crate::{Control, ManifoldError, Phase, Result, Solver};
 
 pub use exact::Ordering;
+pub(crate) use exact::{basis_bytes, predict};
 pub(crate) use operator::Operator;
 pub(crate) use pencil::bottom_of_pencil;
 

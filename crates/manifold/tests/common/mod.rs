@@ -1,7 +1,8 @@
 //! Shared by the integration tests.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
-use ndarray::{Array1, Array2, Axis};
+use lakefold_manifold::{Fit, Lle, Method, Solver};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 use ndarray_linalg::{QR, SVD};
 
 /// A swiss roll with seeded coordinates, (n, 3).
@@ -36,4 +37,23 @@ pub fn largest_angle_sine(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
     let (a, b) = (basis(a), basis(b));
     let outside = &b - &a.dot(&a.t().dot(&b));
     outside.svd(false, false).unwrap().1[0]
+}
+
+/// Two dimensions, ten neighbours, the standard method.
+pub fn fit(features: ArrayView2<'_, f64>, solver: Solver) -> Fit {
+    fit_variant(features, Method::Standard, solver)
+}
+
+/// The methods beside the standard one.
+pub const VARIANTS: [Method; 3] = [Method::Modified, Method::Hessian, Method::Ltsa];
+
+pub fn fit_variant(features: ArrayView2<'_, f64>, method: Method, solver: Solver) -> Fit {
+    Lle::builder(2)
+        .n_neighbors(10)
+        .method(method)
+        .solver(solver)
+        .build()
+        .unwrap()
+        .fit(features, &())
+        .unwrap()
 }
