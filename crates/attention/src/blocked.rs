@@ -13,11 +13,12 @@ use rayon::prelude::*;
 
 use crate::exact_row::exact_row;
 use crate::mask::Mask;
+use crate::packed::{Packed, VECTOR};
 use crate::product::{add_product, set_product};
 use crate::real::Real;
 use crate::simd::widest;
 use crate::tile_softmax::TileSoftmax;
-use crate::tiles::{KEYS, Tile, clipped, tiles};
+use crate::tiles::{KEYS, Tile, clipped, tiles, union};
 use crate::{AttentionError, Result};
 
 /// Queries, keys and values of one head, and how scores are made of them.
@@ -117,7 +118,7 @@ impl<'a, T: Real> Blocked<'a, T> {
             softcap: self.softcap,
             number: None,
         };
-        let mut attended = attend_heads(vec![(head, output)], &visible)?;
+        let mut attended = attend_heads(vec![(head, 0, output)], &visible)?;
         Ok(attended.pop().unwrap_or_default())
     }
 }
@@ -147,31 +148,33 @@ pub(crate) struct Head<'a, T> {
     pub(crate) number: Option<usize>,
 }
 
-/// All heads with their outputs, in parallel over heads and tiles; every head has as many queries and keys.
-/// Returns for each head and query whether any key has a weight.
+/// All heads, each with the number of its keys' head (they ascend) and its output, in parallel over heads
+/// and tiles; every head has as many queries and keys. Returns for each head and query whether any key has
+/// a weight.
 pub(crate) fn attend_heads<T: Real>(
-    heads: Vec<(Head<'_, T>, ArrayViewMut2<'_, T>)>,
+    heads: Vec<(Head<'_, T>, usize, ArrayViewMut2<'_, T>)>,
     visible: &(dyn Fn(usize) -> Range<usize> + Sync),
 ) -> Result<Vec<Vec<bool>>> {
-    let Some((first, _)) = heads.first() else {
+    let Some((first, ..)) = heads.first() else {
         return Ok(Vec::new());
     };
     let (queries, count) = (first.queries.nrows(), heads.len());
     let tiles = tiles(queries, first.keys.nrows(), visible);
+    let packed = pack(&heads, &tiles);
     let mut tasks = Vec::with_capacity(count * tiles.len());
-    for (head, mut rest) in heads {
+    for (head, kv_head, mut rest) in heads {
         for tile in &tiles {
             let (output, below) = rest.split_at(Axis(0), tile.queries.len());
-            tasks.push((head.clone(), tile, output));
+            tasks.push((head.clone(), packed.get(kv_head), tile, output));
             rest = below;
         }
     }
     let workspaces = Mutex::new(Vec::new());
-    let attend = |(head, tile, output)| {
+    let attend = |(head, packed, tile, output)| {
         // Handed on from tile to tile: rayon's own per-job state would be allocated far more often.
         let spare = lock(&workspaces).pop();
         let mut workspace = spare.unwrap_or_else(Workspace::new);
-        let attended = attend_tile(&head, tile, visible, output, &mut workspace);
+        let attended = attend_tile(&head, packed, tile, visible, output, &mut workspace);
         lock(&workspaces).push(workspace);
         attended
     };
@@ -186,6 +189,27 @@ pub(crate) fn attend_heads<T: Real>(
         Ok(tiles.collect::<Result<Vec<_>>>()?.concat())
     };
     (0..count).map(of_head).collect()
+}
+
+/// The keys of every head of keys, unless so few of them are read that a copy would not pay.
+fn pack<T: Real>(
+    heads: &[(Head<'_, T>, usize, ArrayViewMut2<'_, T>)],
+    tiles: &[Tile],
+) -> Vec<Packed<T>> {
+    let range = tiles.iter().fold(0..0, |all, tile| union(&all, &tile.keys));
+    let many = tiles.iter().filter(|tile| tile.queries.len() >= VECTOR);
+    let read: usize = many.map(|tile| tile.keys.len()).sum();
+    let empty = heads.iter().any(|(head, ..)| head.keys.is_empty());
+    if read < range.len() || empty {
+        return Vec::new();
+    }
+    let mut packed = Vec::new();
+    for (head, kv_head, _) in heads {
+        if *kv_head == packed.len() {
+            packed.push(Packed::new(head.keys, &range));
+        }
+    }
+    packed
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -213,6 +237,7 @@ impl<T> Workspace<T> {
 
 fn attend_tile<T: Real>(
     head: &Head<'_, T>,
+    packed: Option<&Packed<T>>,
     tile: &Tile,
     visible: &(dyn Fn(usize) -> Range<usize> + Sync),
     mut output: ArrayViewMut2<'_, T>,
@@ -234,21 +259,24 @@ fn attend_tile<T: Real>(
     output.fill(T::zero());
     let queries = head.queries.slice(s![tile.queries.clone(), ..]);
     let mask = head.mask.rows(tile.queries.clone());
-    for start in tile.keys.clone().step_by(KEYS) {
-        let keys = start..(start + KEYS).min(tile.keys.end);
-        let shape = (rows, keys.len());
-        workspace.scores.resize(rows * keys.len(), T::zero());
-        let mut scores = ArrayViewMut2::from_shape(shape, &mut workspace.scores[..])
+    let scale = T::from_f64(head.scale);
+    let mut next = tile.keys.start;
+    while next < tile.keys.end {
+        // Up to the end of a panel.
+        let keys = next..((next / KEYS + 1) * KEYS).min(tile.keys.end);
+        next = keys.end;
+        let block = match packed {
+            Some(packed) => packed.block(&keys),
+            None => head.keys.slice(s![keys.clone(), ..]).reversed_axes(),
+        };
+        let shape = (rows, block.ncols());
+        workspace.scores.resize(shape.0 * shape.1, T::zero());
+        let scores = ArrayViewMut2::from_shape(shape, &mut workspace.scores[..])
             .unwrap_or_else(|_| unreachable!("just resized"));
-        let block = head.keys.slice(s![keys.clone(), ..]);
-        set_product(
-            scores.view_mut(),
-            T::from_f64(head.scale),
-            queries,
-            block.t(),
-        );
+        set_product(scores, scale, queries, block);
         widest(TileSoftmax {
             scores: &mut workspace.scores,
+            stride: shape.1,
             keys: keys.clone(),
             visible: &visible,
             softcap: head.softcap,
@@ -264,7 +292,9 @@ fn attend_tile<T: Real>(
         }
         let scores = ArrayView2::from_shape(shape, &workspace.scores[..])
             .unwrap_or_else(|_| unreachable!("just resized"));
-        add_product(output.view_mut(), scores, head.values.slice(s![keys, ..]));
+        let weights = scores.slice_move(s![.., ..keys.len()]);
+        let values = head.values.slice(s![keys, ..]);
+        add_product(output.view_mut(), weights, values);
     }
     let mut attended = Vec::with_capacity(rows);
     for (place, mut row) in output.rows_mut().into_iter().enumerate() {

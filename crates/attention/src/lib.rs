@@ -8,6 +8,7 @@ mod linear;
 mod mask;
 mod multi_head;
 mod online;
+mod packed;
 mod product;
 mod real;
 mod simd;

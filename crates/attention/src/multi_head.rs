@@ -178,7 +178,7 @@ impl MultiHead {
                 softcap: self.softcap,
                 number: Some(number),
             };
-            heads.push((head, own));
+            heads.push((head, kv_head, own));
         }
         let keys = key.nrows();
         let visible = |query: usize| -> Range<usize> {

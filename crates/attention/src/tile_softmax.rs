@@ -10,6 +10,8 @@ use crate::simd::Kernel;
 pub(crate) struct TileSoftmax<'a, 'm, T> {
     /// A row a query, a column a key of the block; overwritten by exp(score − maximum), 0 where not visible
     pub(crate) scores: &'a mut [T],
+    /// From row to row; what lies beyond the block's columns is left alone
+    pub(crate) stride: usize,
     /// The block
     pub(crate) keys: Range<usize>,
     /// What each query sees, in keys of the whole
@@ -29,10 +31,11 @@ impl<T: Real> Kernel for TileSoftmax<'_, '_, T> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
         let keys = self.keys;
-        let rows = self.scores.chunks_exact_mut(keys.len());
+        let rows = self.scores.chunks_exact_mut(self.stride);
         for (query, (row, visible)) in rows.zip(self.visible).enumerate() {
             let start = visible.start.clamp(keys.start, keys.end);
             let end = visible.end.clamp(start, keys.end);
+            let row = &mut row[..keys.len()];
             row[..start - keys.start].fill(T::zero());
             row[end - keys.start..].fill(T::zero());
             let scores = &mut row[start - keys.start..end - keys.start];
