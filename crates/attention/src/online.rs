@@ -51,7 +51,7 @@ impl Query {
         widest(Scores {
             query: self,
             keys,
-            scores,
+            out: scores,
         });
     }
 }
@@ -59,7 +59,7 @@ impl Query {
 struct Scores<'a, T> {
     query: &'a Query,
     keys: &'a [T],
-    scores: &'a mut [f64],
+    out: &'a mut [f64],
 }
 
 impl<T: Score> Kernel for Scores<'_, T> {
@@ -68,7 +68,7 @@ impl<T: Score> Kernel for Scores<'_, T> {
     fn run<const FUSED: bool>(self) {
         let query = self.query;
         let dimensions = query.values.len();
-        for (place, out) in self.scores.iter_mut().enumerate() {
+        for (place, out) in self.out.iter_mut().enumerate() {
             let key = &self.keys[place * dimensions..(place + 1) * dimensions];
             let similarity =
                 score::<f64, T, FUSED>(query.similarity, &query.values, query.norm, key);

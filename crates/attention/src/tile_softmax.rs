@@ -86,7 +86,7 @@ fn mask_scores<T: Real>(scores: &mut [T], mask: &Mask<'_, T>, query: usize, keys
 #[inline(always)]
 fn add<'a, T: Real>(scores: &mut [T], mask: impl Iterator<Item = &'a T>) {
     for (score, &added) in scores.iter_mut().zip(mask) {
-        *score = *score + added;
+        *score += added;
     }
 }
 
