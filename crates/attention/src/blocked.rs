@@ -14,12 +14,13 @@ use rayon::prelude::*;
 use crate::exact_row::exact_row;
 use crate::mask::Mask;
 use crate::packed::{Packed, VECTOR};
+use crate::prepared::Prepared;
 use crate::product::{add_product, set_product};
 use crate::real::Real;
 use crate::simd::widest;
 use crate::tile_softmax::TileSoftmax;
 use crate::tiles::{KEYS, Tile, clipped, tiles, union};
-use crate::{AttentionError, Result};
+use crate::{AttentionError, Result, Similarity};
 
 /// Queries, keys and values of one head, and how scores are made of them.
 ///
@@ -29,14 +30,15 @@ pub struct Blocked<'a, T> {
     queries: ArrayView2<'a, T>,
     keys: ArrayView2<'a, T>,
     values: ArrayView2<'a, T>,
-    scale: f64,
+    similarity: Similarity,
+    scale: Option<f64>,
     softcap: f64,
     mask: Mask<'a, T>,
 }
 
 impl<'a, T: Real> Blocked<'a, T> {
-    /// `queries` L × d_k, `keys` S × d_k, `values` S × d_v; the scale is 1/√d_k, there is no softcap and no
-    /// mask.
+    /// `queries` L × d_k, `keys` S × d_k, `values` S × d_v; scores are products with the
+    /// default scale, there is no softcap and no mask.
     ///
     /// # Errors
     /// [`AttentionError::Shape`] where the sizes do not fit each other.
@@ -48,7 +50,8 @@ impl<'a, T: Real> Blocked<'a, T> {
         AttentionError::check_size("key", "numbers wide", queries.ncols(), keys.ncols())?;
         AttentionError::check_size("value", "rows", keys.nrows(), values.nrows())?;
         Ok(Self {
-            scale: crate::Similarity::Dot.default_scale(queries.ncols()),
+            similarity: Similarity::Dot,
+            scale: None,
             queries,
             keys,
             values,
@@ -57,12 +60,19 @@ impl<'a, T: Real> Blocked<'a, T> {
         })
     }
 
+    /// What scores are made of; its default scale applies unless one is set. Cosine and distance copy the
+    /// queries and keys.
+    pub fn similarity(mut self, similarity: Similarity) -> Self {
+        self.similarity = similarity;
+        self
+    }
+
     /// Scores are multiplied by it.
     ///
     /// # Errors
     /// [`AttentionError::InvalidParameter`] unless it is finite.
     pub fn scale(mut self, scale: f64) -> Result<Self> {
-        self.scale = crate::Similarity::Dot.scale(Some(scale), self.queries.ncols())?;
+        self.scale = Some(Similarity::Dot.scale(Some(scale), self.queries.ncols())?);
         Ok(self)
     }
 
@@ -95,7 +105,8 @@ impl<'a, T: Real> Blocked<'a, T> {
     /// # Errors
     /// [`AttentionError::Shape`] for an output of another shape; [`AttentionError::InvalidScore`] and
     /// [`AttentionError::InvalidValue`] for NaN (and a score of +∞) among what a query sees, the first one
-    /// in the order of the queries. The output is then unspecified.
+    /// in the order of the queries; [`AttentionError::InvalidParameter`] for a softcap of distances, which
+    /// are known up to a constant of the query only. The output is then unspecified.
     pub fn attend(
         self,
         visible: impl Fn(usize) -> Range<usize> + Sync,
@@ -109,12 +120,22 @@ impl<'a, T: Real> Blocked<'a, T> {
                 found: format!("{} × {}", output.nrows(), output.ncols()),
             });
         }
+        if self.similarity == Similarity::L2 && self.softcap > 0.0 {
+            return Err(AttentionError::InvalidParameter {
+                name: "softcap",
+                requirement: "0 where similarity is 'l2'".into(),
+                found: self.softcap.to_string(),
+            });
+        }
+        let scale = self.similarity.scale(self.scale, self.queries.ncols())?;
+        let prepared = Prepared::new(self.similarity, self.queries, self.keys, scale);
         let head = Head {
-            queries: self.queries,
-            keys: self.keys,
-            values: self.values,
-            mask: self.mask,
-            scale: self.scale,
+            queries: prepared.queries.view(),
+            keys: prepared.keys.view(),
+            values: self.values.view(),
+            bias: prepared.bias.as_deref(),
+            mask: self.mask.view(),
+            scale: prepared.scale,
             softcap: self.softcap,
             number: None,
         };
@@ -141,6 +162,8 @@ pub(crate) struct Head<'a, T> {
     pub(crate) queries: ArrayView2<'a, T>,
     pub(crate) keys: ArrayView2<'a, T>,
     pub(crate) values: ArrayView2<'a, T>,
+    /// Added to the scaled scores of each key
+    pub(crate) bias: Option<&'a [T]>,
     pub(crate) mask: Mask<'a, T>,
     pub(crate) scale: f64,
     pub(crate) softcap: f64,
@@ -279,6 +302,7 @@ fn attend_tile<T: Real>(
             stride: shape.1,
             keys: keys.clone(),
             visible: &visible,
+            bias: head.bias,
             softcap: head.softcap,
             mask,
             maxima: &mut workspace.maxima,

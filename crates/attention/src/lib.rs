@@ -9,6 +9,7 @@ mod mask;
 mod multi_head;
 mod online;
 mod packed;
+mod prepared;
 mod product;
 mod real;
 mod simd;

@@ -173,6 +173,7 @@ impl MultiHead {
                 queries: query.slice(s![.., columns(number, d_k)]),
                 keys: key.slice(s![.., columns(kv_head, d_k)]),
                 values: value.slice(s![.., columns(kv_head, d_v)]),
+                bias: None,
                 mask,
                 scale,
                 softcap: self.softcap,

@@ -16,6 +16,8 @@ pub(crate) struct TileSoftmax<'a, 'm, T> {
     pub(crate) keys: Range<usize>,
     /// What each query sees, in keys of the whole
     pub(crate) visible: &'a [Range<usize>],
+    /// For every key of the whole
+    pub(crate) bias: Option<&'a [T]>,
     /// 0: none
     pub(crate) softcap: f64,
     /// The rows of these queries, all keys
@@ -39,6 +41,9 @@ impl<T: Real> Kernel for TileSoftmax<'_, '_, T> {
             row[..start - keys.start].fill(T::zero());
             row[end - keys.start..].fill(T::zero());
             let scores = &mut row[start - keys.start..end - keys.start];
+            if let Some(bias) = self.bias {
+                add(scores, bias[start..end].iter());
+            }
             if self.softcap > 0.0 {
                 for score in scores.iter_mut() {
                     *score = T::from_f64(capped::<FUSED>(score.to_f64(), self.softcap));
