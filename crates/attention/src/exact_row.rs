@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use ndarray::{ArrayView1, ArrayViewMut1};
 
-use crate::blocked::Head;
+use crate::heads::Head;
 use crate::mask::Mask;
 use crate::real::Real;
 use crate::tile_softmax::capped;

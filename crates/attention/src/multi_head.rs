@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 
-use crate::blocked::{Head, attend_heads, check_softcap};
+use crate::blocked::check_softcap;
+use crate::heads::{Head, attend_heads};
 use crate::mask::HeadMask;
 use crate::real::Real;
 use crate::{AttentionError, Result, Similarity};

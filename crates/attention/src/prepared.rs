@@ -93,7 +93,7 @@ fn centred<T: Real>(rows: ArrayView2<'_, T>, centre: &Array1<f64>) -> Array2<T> 
         .into_par_iter()
         .for_each(|mut row| {
             row.zip_mut_with(centre, |value, centre| {
-                *value = T::from_f64(value.to_f64() - centre)
+                *value = T::from_f64(value.to_f64() - centre);
             });
         });
     centred
