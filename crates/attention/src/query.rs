@@ -17,7 +17,7 @@ impl Query {
     /// `scale`: [`Similarity::default_scale`] if `None`.
     ///
     /// # Errors
-    /// [`AttentionError::InvalidParameter`] if the scale is not finite.
+    /// [`crate::AttentionError::InvalidParameter`] if the scale is not finite.
     pub fn new<T: Score>(query: &[T], similarity: Similarity, scale: Option<f64>) -> Result<Self> {
         struct Norm<'a>(Similarity, &'a [f64]);
         impl Kernel for Norm<'_> {
