@@ -12,6 +12,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+import attention
 import common
 import fit
 import neighbors
@@ -19,7 +20,7 @@ import objective
 import quality
 import transform
 
-PACKAGES = ["scikit-learn", "faiss-cpu", "numpy", "scipy"]
+PACKAGES = ["scikit-learn", "faiss-cpu", "onnxruntime", "numpy", "scipy"]
 
 
 def first(command):
@@ -55,6 +56,7 @@ def main():
     parts.append(transform.report(skip_ours=args.skip_ours))
     parts += [fit.report(case, args.skip_slow, args.skip_ours) for case in fit.CASES]
     parts.append(objective.report(skip_ours=args.skip_ours))
+    parts.append(attention.report(skip_ours=args.skip_ours))
     if not args.skip_ours:
         parts += [quality.report(case) for case in quality.CASES]
     args.output.write_text("\n".join(parts))

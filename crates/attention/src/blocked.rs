@@ -1,24 +1,14 @@
-//! Attention of many queries, in tiles of scores that never leave the cache.
-//!
-//! Dao et al., *FlashAttention* (2022), algorithm 1, with the loops exchanged as in *FlashAttention-2*
-//! (2023): a tile of queries passes over its keys once, products are done by a matrix kernel, and the
-//! softmax is rescaled as the maximum rises. A tile is computed by one thread and tiles do not depend on
-//! the threads, so neither do the results.
+//! Attention of many queries of one head.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
-use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
-use rayon::prelude::*;
+use ndarray::{ArrayView2, ArrayViewMut2};
 
-use crate::exact_row::exact_row;
+use crate::heads::{Head, attend_heads};
 use crate::mask::Mask;
-use crate::product::{add_product, set_product};
+use crate::prepared::Prepared;
 use crate::real::Real;
-use crate::simd::widest;
-use crate::tile_softmax::TileSoftmax;
-use crate::tiles::{KEYS, Tile, clipped, tiles};
-use crate::{AttentionError, Result};
+use crate::{AttentionError, Result, Similarity};
 
 /// Queries, keys and values of one head, and how scores are made of them.
 ///
@@ -28,14 +18,15 @@ pub struct Blocked<'a, T> {
     queries: ArrayView2<'a, T>,
     keys: ArrayView2<'a, T>,
     values: ArrayView2<'a, T>,
-    scale: f64,
+    similarity: Similarity,
+    scale: Option<f64>,
     softcap: f64,
     mask: Mask<'a, T>,
 }
 
 impl<'a, T: Real> Blocked<'a, T> {
-    /// `queries` L × d_k, `keys` S × d_k, `values` S × d_v; the scale is 1/√d_k, there is no softcap and no
-    /// mask.
+    /// `queries` L × d_k, `keys` S × d_k, `values` S × d_v; scores are products with the
+    /// default scale, there is no softcap and no mask.
     ///
     /// # Errors
     /// [`AttentionError::Shape`] where the sizes do not fit each other.
@@ -47,7 +38,8 @@ impl<'a, T: Real> Blocked<'a, T> {
         AttentionError::check_size("key", "numbers wide", queries.ncols(), keys.ncols())?;
         AttentionError::check_size("value", "rows", keys.nrows(), values.nrows())?;
         Ok(Self {
-            scale: crate::Similarity::Dot.default_scale(queries.ncols()),
+            similarity: Similarity::Dot,
+            scale: None,
             queries,
             keys,
             values,
@@ -56,12 +48,20 @@ impl<'a, T: Real> Blocked<'a, T> {
         })
     }
 
+    /// What scores are made of; its default scale applies unless one is set. Cosine and distance copy the
+    /// queries and keys.
+    #[must_use]
+    pub fn similarity(mut self, similarity: Similarity) -> Self {
+        self.similarity = similarity;
+        self
+    }
+
     /// Scores are multiplied by it.
     ///
     /// # Errors
     /// [`AttentionError::InvalidParameter`] unless it is finite.
     pub fn scale(mut self, scale: f64) -> Result<Self> {
-        self.scale = crate::Similarity::Dot.scale(Some(scale), self.queries.ncols())?;
+        self.scale = Some(Similarity::Dot.scale(Some(scale), self.queries.ncols())?);
         Ok(self)
     }
 
@@ -94,7 +94,8 @@ impl<'a, T: Real> Blocked<'a, T> {
     /// # Errors
     /// [`AttentionError::Shape`] for an output of another shape; [`AttentionError::InvalidScore`] and
     /// [`AttentionError::InvalidValue`] for NaN (and a score of +∞) among what a query sees, the first one
-    /// in the order of the queries. The output is then unspecified.
+    /// in the order of the queries; [`AttentionError::InvalidParameter`] for a softcap of distances, which
+    /// are known up to a constant of the query only. The output is then unspecified.
     pub fn attend(
         self,
         visible: impl Fn(usize) -> Range<usize> + Sync,
@@ -108,16 +109,26 @@ impl<'a, T: Real> Blocked<'a, T> {
                 found: format!("{} × {}", output.nrows(), output.ncols()),
             });
         }
+        if self.similarity == Similarity::L2 && self.softcap > 0.0 {
+            return Err(AttentionError::InvalidParameter {
+                name: "softcap",
+                requirement: "0 where similarity is 'l2'".into(),
+                found: self.softcap.to_string(),
+            });
+        }
+        let scale = self.similarity.scale(self.scale, self.queries.ncols())?;
+        let prepared = Prepared::new(self.similarity, self.queries, self.keys, scale);
         let head = Head {
-            queries: self.queries,
-            keys: self.keys,
-            values: self.values,
-            mask: self.mask,
-            scale: self.scale,
+            queries: prepared.queries.view(),
+            keys: prepared.keys.view(),
+            values: self.values.view(),
+            bias: prepared.bias.as_deref(),
+            mask: self.mask.view(),
+            scale: prepared.scale,
             softcap: self.softcap,
             number: None,
         };
-        let mut attended = attend_heads(vec![(head, output)], &visible)?;
+        let mut attended = attend_heads(vec![(head, 0, output)], &visible)?;
         Ok(attended.pop().unwrap_or_default())
     }
 }
@@ -132,154 +143,4 @@ pub(crate) fn check_softcap(softcap: f64) -> Result<f64> {
         requirement: "a finite number, at least 0 (0: no cap)".into(),
         found: softcap.to_string(),
     })
-}
-
-/// One head, its shapes checked.
-#[derive(Clone)]
-pub(crate) struct Head<'a, T> {
-    pub(crate) queries: ArrayView2<'a, T>,
-    pub(crate) keys: ArrayView2<'a, T>,
-    pub(crate) values: ArrayView2<'a, T>,
-    pub(crate) mask: Mask<'a, T>,
-    pub(crate) scale: f64,
-    pub(crate) softcap: f64,
-    /// For errors
-    pub(crate) number: Option<usize>,
-}
-
-/// All heads with their outputs, in parallel over heads and tiles; every head has as many queries and keys.
-/// Returns for each head and query whether any key has a weight.
-pub(crate) fn attend_heads<T: Real>(
-    heads: Vec<(Head<'_, T>, ArrayViewMut2<'_, T>)>,
-    visible: &(dyn Fn(usize) -> Range<usize> + Sync),
-) -> Result<Vec<Vec<bool>>> {
-    let Some((first, _)) = heads.first() else {
-        return Ok(Vec::new());
-    };
-    let (queries, count) = (first.queries.nrows(), heads.len());
-    let tiles = tiles(queries, first.keys.nrows(), visible);
-    let mut tasks = Vec::with_capacity(count * tiles.len());
-    for (head, mut rest) in heads {
-        for tile in &tiles {
-            let (output, below) = rest.split_at(Axis(0), tile.queries.len());
-            tasks.push((head.clone(), tile, output));
-            rest = below;
-        }
-    }
-    let workspaces = Mutex::new(Vec::new());
-    let attend = |(head, tile, output)| {
-        // Handed on from tile to tile: rayon's own per-job state would be allocated far more often.
-        let spare = lock(&workspaces).pop();
-        let mut workspace = spare.unwrap_or_else(Workspace::new);
-        let attended = attend_tile(&head, tile, visible, output, &mut workspace);
-        lock(&workspaces).push(workspace);
-        attended
-    };
-    let attended: Vec<Result<Vec<bool>>> = if tasks.len() == 1 {
-        tasks.into_iter().map(attend).collect()
-    } else {
-        tasks.into_par_iter().map(attend).collect()
-    };
-    let mut attended = attended.into_iter();
-    let of_head = |_| {
-        let tiles = attended.by_ref().take(tiles.len());
-        Ok(tiles.collect::<Result<Vec<_>>>()?.concat())
-    };
-    (0..count).map(of_head).collect()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What a tile needs beside its output.
-struct Workspace<T> {
-    scores: Vec<T>,
-    maxima: Vec<T>,
-    sums: Vec<T>,
-    corrections: Vec<T>,
-}
-
-impl<T> Workspace<T> {
-    fn new() -> Self {
-        Self {
-            scores: Vec::new(),
-            maxima: Vec::new(),
-            sums: Vec::new(),
-            corrections: Vec::new(),
-        }
-    }
-}
-
-fn attend_tile<T: Real>(
-    head: &Head<'_, T>,
-    tile: &Tile,
-    visible: &(dyn Fn(usize) -> Range<usize> + Sync),
-    mut output: ArrayViewMut2<'_, T>,
-    workspace: &mut Workspace<T>,
-) -> Result<Vec<bool>> {
-    let rows = tile.queries.len();
-    let visible: Vec<Range<usize>> = tile
-        .queries
-        .clone()
-        .map(|query| clipped(visible(query), head.keys.nrows()))
-        .collect();
-    let refill = |values: &mut Vec<T>, value| {
-        values.clear();
-        values.resize(rows, value);
-    };
-    refill(&mut workspace.maxima, T::NEG_INFINITY);
-    refill(&mut workspace.sums, T::zero());
-    refill(&mut workspace.corrections, T::one());
-    output.fill(T::zero());
-    let queries = head.queries.slice(s![tile.queries.clone(), ..]);
-    let mask = head.mask.rows(tile.queries.clone());
-    for start in tile.keys.clone().step_by(KEYS) {
-        let keys = start..(start + KEYS).min(tile.keys.end);
-        let shape = (rows, keys.len());
-        workspace.scores.resize(rows * keys.len(), T::zero());
-        let mut scores = ArrayViewMut2::from_shape(shape, &mut workspace.scores[..])
-            .unwrap_or_else(|_| unreachable!("just resized"));
-        let block = head.keys.slice(s![keys.clone(), ..]);
-        set_product(
-            scores.view_mut(),
-            T::from_f64(head.scale),
-            queries,
-            block.t(),
-        );
-        widest(TileSoftmax {
-            scores: &mut workspace.scores,
-            keys: keys.clone(),
-            visible: &visible,
-            softcap: head.softcap,
-            mask,
-            maxima: &mut workspace.maxima,
-            sums: &mut workspace.sums,
-            corrections: &mut workspace.corrections,
-        });
-        for (mut row, &correction) in output.rows_mut().into_iter().zip(&workspace.corrections) {
-            if correction != T::one() {
-                row.map_inplace(|total| *total *= correction);
-            }
-        }
-        let scores = ArrayView2::from_shape(shape, &workspace.scores[..])
-            .unwrap_or_else(|_| unreachable!("just resized"));
-        add_product(output.view_mut(), scores, head.values.slice(s![keys, ..]));
-    }
-    let mut attended = Vec::with_capacity(rows);
-    for (place, mut row) in output.rows_mut().into_iter().enumerate() {
-        let sum = workspace.sums[place];
-        if sum > T::zero() {
-            let factor = T::one() / sum;
-            row.map_inplace(|total| *total *= factor);
-        }
-        let finite = sum >= T::zero() && row.iter().all(|value| value.to_f64().is_finite());
-        attended.push(if finite {
-            sum > T::zero()
-        } else {
-            let query = tile.queries.start + place;
-            exact_row(head, query, visible[place].clone(), row)?
-        });
-    }
-    Ok(attended)
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use ndarray::{ArrayView1, ArrayViewMut1};
 
-use crate::blocked::Head;
+use crate::heads::Head;
 use crate::mask::Mask;
 use crate::real::Real;
 use crate::tile_softmax::capped;
@@ -60,6 +60,7 @@ fn score<T: Real>(head: &Head<'_, T>, query: usize, key: usize) -> Result<f64> {
         return Ok(added);
     }
     let mut score = dot(head.queries.row(query), head.keys.row(key)) * head.scale;
+    score += head.bias.map_or(0.0, |bias| bias[key].to_f64());
     if head.softcap > 0.0 {
         score = capped::<false>(score, head.softcap);
     }

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 
-use crate::blocked::{Head, attend_heads, check_softcap};
+use crate::blocked::check_softcap;
+use crate::heads::{Head, attend_heads};
 use crate::mask::HeadMask;
 use crate::real::Real;
 use crate::{AttentionError, Result, Similarity};
@@ -173,12 +174,13 @@ impl MultiHead {
                 queries: query.slice(s![.., columns(number, d_k)]),
                 keys: key.slice(s![.., columns(kv_head, d_k)]),
                 values: value.slice(s![.., columns(kv_head, d_v)]),
+                bias: None,
                 mask,
                 scale,
                 softcap: self.softcap,
                 number: Some(number),
             };
-            heads.push((head, own));
+            heads.push((head, kv_head, own));
         }
         let keys = key.nrows();
         let visible = |query: usize| -> Range<usize> {

@@ -1,4 +1,8 @@
 //! The two float types that the kernels compute in, and their exponential.
+#![expect(
+    clippy::excessive_precision,
+    reason = "the parts of ln 2 are written as they are exact"
+)]
 
 use std::ops::{AddAssign, MulAssign};
 
@@ -16,11 +20,13 @@ pub trait Real:
     const NAN: Self;
 
     #[doc(hidden)]
+    #[must_use]
     fn is_nan(self) -> bool;
 
     /// eˣ for x ≤ 0, −∞ and NaN included, within 2 units in the last place; results below the smallest
     /// normal number are 0. The body has no branch, so that a loop over it is compiled to vectors.
     #[doc(hidden)]
+    #[must_use]
     fn exp_nonpositive<const FUSED: bool>(self) -> Self;
 }
 

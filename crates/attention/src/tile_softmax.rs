@@ -10,10 +10,14 @@ use crate::simd::Kernel;
 pub(crate) struct TileSoftmax<'a, 'm, T> {
     /// A row a query, a column a key of the block; overwritten by exp(score − maximum), 0 where not visible
     pub(crate) scores: &'a mut [T],
+    /// From row to row; what lies beyond the block's columns is left alone
+    pub(crate) stride: usize,
     /// The block
     pub(crate) keys: Range<usize>,
     /// What each query sees, in keys of the whole
     pub(crate) visible: &'a [Range<usize>],
+    /// For every key of the whole
+    pub(crate) bias: Option<&'a [T]>,
     /// 0: none
     pub(crate) softcap: f64,
     /// The rows of these queries, all keys
@@ -29,13 +33,17 @@ impl<T: Real> Kernel for TileSoftmax<'_, '_, T> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
         let keys = self.keys;
-        let rows = self.scores.chunks_exact_mut(keys.len());
+        let rows = self.scores.chunks_exact_mut(self.stride);
         for (query, (row, visible)) in rows.zip(self.visible).enumerate() {
             let start = visible.start.clamp(keys.start, keys.end);
             let end = visible.end.clamp(start, keys.end);
+            let row = &mut row[..keys.len()];
             row[..start - keys.start].fill(T::zero());
             row[end - keys.start..].fill(T::zero());
             let scores = &mut row[start - keys.start..end - keys.start];
+            if let Some(bias) = self.bias {
+                add(scores, bias[start..end].iter());
+            }
             if self.softcap > 0.0 {
                 for score in scores.iter_mut() {
                     *score = T::from_f64(capped::<FUSED>(score.to_f64(), self.softcap));
@@ -83,7 +91,7 @@ fn mask_scores<T: Real>(scores: &mut [T], mask: &Mask<'_, T>, query: usize, keys
 #[inline(always)]
 fn add<'a, T: Real>(scores: &mut [T], mask: impl Iterator<Item = &'a T>) {
     for (score, &added) in scores.iter_mut().zip(mask) {
-        *score = *score + added;
+        *score += added;
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 
-/// Queries of a tile. So many rows of scores by [`KEYS`] stay in the second-level cache with their keys and
-/// values.
-const QUERIES: usize = 128;
+/// Queries of a tile at most. So many rows of scores by [`KEYS`] stay in the second-level cache with their
+/// keys and values, and the matrix kernel's copies of those are spread over many queries.
+const QUERIES: usize = 256;
+
+/// A tile grows beyond this only where four in five of its scores are visible.
+const FEW: usize = 128;
 
 /// Keys whose scores are held at a time.
 pub(crate) const KEYS: usize = 512;
@@ -45,7 +48,8 @@ pub(crate) fn tiles(
     for query in 0..queries {
         let own = clipped(visible(query), keys);
         let (count, union) = (query + 1 - tile.queries.start, union(&tile.keys, &own));
-        let worth = count * union.len() <= 3 * (seen + own.len()) + SPARE;
+        let (scores, visible) = (count * union.len(), seen + own.len());
+        let worth = scores <= 3 * visible + SPARE && (count <= FEW || 4 * scores <= 5 * visible);
         if count > QUERIES || !worth {
             tile.queries.end = query;
             tiles.extend((!tile.queries.is_empty()).then(|| tile.clone()));
@@ -64,7 +68,8 @@ pub(crate) fn tiles(
     tiles
 }
 
-fn union(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
+/// The smallest range that holds both.
+pub(crate) fn union(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
     match (a.is_empty(), b.is_empty()) {
         (true, _) => b.clone(),
         (_, true) => a.clone(),

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use lakefold_attention::{Blocked, Mask, Real};
+use lakefold_attention::{Blocked, Mask, Query, Real, Similarity, attention_weights};
 use ndarray::{Array2, s};
 use proptest::prelude::*;
 
@@ -206,4 +206,50 @@ fn threads_do_not_change_a_bit() {
     let one = run(1);
     assert_eq!(one, run(2));
     assert_eq!(one, run(5));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn every_similarity_weighs_as_for_one_query(
+        (queries, keys, d_k) in (1..40_usize, 1..300_usize, 1..20_usize),
+        which in 0..3_usize,
+        shift in prop_oneof![Just(0.0_f32), Just(30.0)],
+        seed in any::<u64>(),
+    ) {
+        let similarity = [Similarity::Dot, Similarity::Cosine, Similarity::L2][which];
+        let shift = if which == 2 { shift } else { 0.0 };
+        let (q, mut k) = (numbers::<f32>(queries, d_k, seed) + shift, numbers::<f32>(keys, d_k, seed ^ 1) + shift);
+        k.row_mut(0).fill(0.0);
+        let v = numbers::<f32>(keys, 3, seed ^ 2);
+        let mut output = Array2::zeros((queries, 3));
+        let blocked = Blocked::new(q.view(), k.view(), v.view()).unwrap().similarity(similarity);
+        blocked.attend(|_| 0..keys, output.view_mut()).unwrap();
+        let expected = Array2::from_shape_fn((queries, 3), |(i, column)| {
+            let query = Query::new(q.row(i).to_slice().unwrap(), similarity, None).unwrap();
+            let weights: Vec<f64> = attention_weights(&query, k.as_slice().unwrap(), |_| true).unwrap();
+            weights.iter().zip(v.column(column)).map(|(w, &v)| w * f64::from(v)).sum()
+        });
+        let tolerance = if shift > 0.0 { 1e-3 } else { 5e-6 };
+        assert_close(output.view(), expected.view(), tolerance);
+    }
+}
+
+#[test]
+fn distances_have_no_softcap() {
+    let q = numbers::<f32>(2, 3, 1);
+    let blocked = Blocked::new(q.view(), q.view(), q.view())
+        .unwrap()
+        .similarity(Similarity::L2);
+    let error = blocked
+        .softcap(1.0)
+        .unwrap()
+        .attend(|_| 0..2, Array2::zeros((2, 3)).view_mut())
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("softcap must be 0 where similarity is 'l2'"),
+        "{error}"
+    );
 }

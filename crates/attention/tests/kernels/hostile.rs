@@ -65,7 +65,7 @@ fn nan_names_query_and_key() {
 #[test]
 fn a_lone_nan_is_found() {
     let spoil = |_: &mut Array2<f32>, k: &mut Array2<f32>, _: &mut Array2<f32>| {
-        k.row_mut(40).fill(f32::NAN)
+        k.row_mut(40).fill(f32::NAN);
     };
     let error = attend(spoil, Mask::None, |_| 40..41).unwrap_err();
     assert!(error.to_string().contains("query 0 and key 40"), "{error}");

@@ -1,0 +1,74 @@
+//! One query and the scores of keys.
+
+use crate::simd::{Kernel, widest};
+use crate::similarity::{norm_for, score};
+use crate::{Result, Score, Similarity};
+
+/// A query, ready to be compared with many keys.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    values: Vec<f64>,
+    norm: f64,
+    similarity: Similarity,
+    scale: f64,
+}
+
+impl Query {
+    /// `scale`: [`Similarity::default_scale`] if `None`.
+    ///
+    /// # Errors
+    /// [`crate::AttentionError::InvalidParameter`] if the scale is not finite.
+    pub fn new<T: Score>(query: &[T], similarity: Similarity, scale: Option<f64>) -> Result<Self> {
+        struct Norm<'a>(Similarity, &'a [f64]);
+        impl Kernel for Norm<'_> {
+            type Out = f64;
+            #[inline(always)]
+            fn run<const FUSED: bool>(self) -> f64 {
+                norm_for::<f64, FUSED>(self.0, self.1)
+            }
+        }
+        let scale = similarity.scale(scale, query.len())?;
+        let values: Vec<f64> = query.iter().map(|value| value.to_f64()).collect();
+        Ok(Self {
+            norm: widest(Norm(similarity, &values)),
+            values,
+            similarity,
+            scale,
+        })
+    }
+
+    /// Numbers of the query, and of every key.
+    pub fn dimensions(&self) -> usize {
+        self.values.len()
+    }
+
+    /// The scores of `keys`, `dimensions` numbers each, one after the other.
+    pub(crate) fn scores<T: Score>(&self, keys: &[T], scores: &mut [f64]) {
+        widest(Scores {
+            query: self,
+            keys,
+            out: scores,
+        });
+    }
+}
+
+struct Scores<'a, T> {
+    query: &'a Query,
+    keys: &'a [T],
+    out: &'a mut [f64],
+}
+
+impl<T: Score> Kernel for Scores<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let query = self.query;
+        let dimensions = query.values.len();
+        for (place, out) in self.out.iter_mut().enumerate() {
+            let key = &self.keys[place * dimensions..(place + 1) * dimensions];
+            let similarity =
+                score::<f64, T, FUSED>(query.similarity, &query.values, query.norm, key);
+            *out = similarity * query.scale;
+        }
+    }
+}
