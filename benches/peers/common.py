@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,21 @@ def run(command):
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
         return {"error": lines[-1]}
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def run_raw(command):
+    """Runs a program that prints no JSON: its seconds, peak memory, processor time and messages, or its error."""
+    command = [str(part) for part in command]
+    started = time.perf_counter()
+    with subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        messages = list(process.stderr)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = status
+    elapsed = time.perf_counter() - started
+    if status:
+        return {"error": messages[-1].strip() if messages else "no message"}
+    peak, processor = usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime
+    return {"seconds": elapsed, "peak_rss_bytes": peak, "processor": processor, "messages": messages}
 
 
 def saved(name, X):

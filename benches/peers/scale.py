@@ -9,11 +9,8 @@ is that of the whole process. Files go to target/peers, about 250 MB a million r
 """
 
 import argparse
-import os
 import re
 import resource
-import subprocess
-import time
 
 import common
 import numpy as np
@@ -52,19 +49,11 @@ def generated(rows):
 def job(binary, rows, memory_limit):
     output = common.work_directory() / "scale-out.parquet"
     command = [binary, "sql", "-v", "--memory-limit", memory_limit, "-c", QUERY.format(input=generated(rows), output=output)]
-    started = time.perf_counter()
-    with subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        peak, messages = 0, []
-        for message in process.stderr:
-            messages.append(message)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = status
-        peak = usage.ru_maxrss * 1024
-    elapsed = time.perf_counter() - started
-    if status:
-        return {"error": messages[-1].strip() if messages else "no message"}, None
-    fit = re.search(r"([\d.]+) s$", next((m.strip() for m in messages if m.startswith("lle_embed:")), ""))
-    return {"seconds": elapsed, "peak_rss_bytes": peak, "processor": usage.ru_utime + usage.ru_stime}, fit and fit.group(1)
+    answer = common.run_raw(command)
+    if "error" in answer:
+        return answer, None
+    fit = re.search(r"([\d.]+) s$", next((m.strip() for m in answer["messages"] if m.startswith("lle_embed:")), ""))
+    return answer, fit and fit.group(1)
 
 
 def report(binary, counts, memory_limit):

@@ -81,6 +81,8 @@ async fn every_query_has_a_test() {
         "join_metadata",
         "nearest_in_embedding",
         "nearest_neighbors",
+        "neighborhood_attention",
+        "pooled_documents",
         "softmax_scores",
         "swiss_roll_truth",
         "write_chunks",
@@ -159,6 +161,44 @@ async fn nearest_neighbors() {
     let [images, correct] = [1, 2].map(|place| column(&rows, place).iter().sum::<f64>());
     assert_eq!(images, 97.0);
     assert!(correct >= 92.0, "{rows:?}");
+}
+
+/// Both kinds of weights sum to 1; attention falls with the rank and stays positive, and no mean comes nearer
+/// than the barycentre.
+#[tokio::test(flavor = "multi_thread")]
+async fn neighborhood_attention() {
+    let rows = rows("neighborhood_attention").await;
+    assert_eq!(column(&rows, 0), (0..10).map(f64::from).collect::<Vec<_>>());
+    let mut negative = 0;
+    for row in &rows {
+        let (attention, barycenter) = (list(&row[1]), list(&row[2]));
+        for weights in [&attention, &barycenter] {
+            assert_eq!(weights.len(), 12);
+            assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{row:?}");
+        }
+        assert!(attention.is_sorted_by(|a, b| a >= b), "{row:?}");
+        assert!(attention.iter().all(|weight| *weight > 0.0));
+        negative += barycenter.iter().filter(|weight| **weight < 0.0).count();
+        assert!(number(&row[3]) > number(&row[4]), "{row:?}");
+    }
+    assert!(negative > 0, "some digit lies outside its neighbours");
+}
+
+/// Documents of at least four packages, and attention moves their vectors, though not far.
+#[tokio::test(flavor = "multi_thread")]
+async fn pooled_documents() {
+    let rows = rows("pooled_documents").await;
+    assert!(rows.len() > 60, "{}", rows.len());
+    let packages = column(&rows, 1);
+    assert!(packages.is_sorted_by(|a, b| a >= b) && packages.iter().all(|n| *n >= 4.0));
+    let moved = column(&rows, 2);
+    assert!(moved.iter().all(|distance| (1e-3..0.7).contains(distance)), "{moved:?}");
+    for place in 0..2 {
+        let coordinates: Vec<f64> = rows.iter().map(|row| list(&row[3])[place]).collect();
+        let n = coordinates.len() as f64;
+        let square: f64 = coordinates.iter().map(|c| c * c).sum();
+        assert!((square / n - 1.0).abs() < 1e-4, "variance {}", square / n);
+    }
 }
 
 /// Weights sum to 1, and their logarithms differ as the similarities do, divided by the temperature.

@@ -3,6 +3,7 @@
 //! Rows are points, columns are dimensions. See [`Lle::fit`].
 
 mod auto;
+mod barycenter;
 mod components;
 mod control;
 mod embed;
@@ -34,6 +35,7 @@ mod trials;
 mod weights;
 
 pub use auto::{Choice, ChoiceOptions, Trial, choose_parameters};
+pub use barycenter::barycenter_weights;
 pub use control::{Control, Phase, ReserveError, bytes};
 pub use error::{ManifoldError, Result};
 pub use fit::{Diagnostics, Fit};

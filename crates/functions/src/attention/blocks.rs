@@ -197,66 +197,29 @@ impl<T: Real> Problem<'_, T> {
         visible: &[Range<usize>],
         cancelled: &AtomicBool,
     ) -> Result<(Array2<T>, Vec<bool>), Stop> {
-        match self.similarity {
-            Similarity::Dot => self.dot(visible, cancelled),
-            Similarity::Cosine => {
-                let unit = |rows: &CowArray<'_, T, Ix2>| {
-                    let mut rows = rows.to_owned();
-                    for mut row in rows.rows_mut() {
-                        let square: f64 = row.iter().map(|v| v.to_f64() * v.to_f64()).sum();
-                        let norm = square.sqrt();
-                        if norm > 0.0 {
-                            row.mapv_inplace(|v| T::from_f64(v.to_f64() / norm));
-                        }
-                    }
-                    rows.into()
-                };
-                let (queries, keys) = (unit(&self.queries), unit(&self.keys));
-                let problem = Problem {
-                    queries,
-                    keys,
-                    ..self
-                };
-                problem.dot(visible, cancelled)
-            }
-            // −‖q − k‖² = (2q)·k − ‖k‖² but for a term that all keys of a query share. Keys are centred first,
-            // and all is done in f64: what is left of large numbers decides.
-            Similarity::L2 => {
-                let mut keys = self.keys.mapv(|v| v.to_f64());
-                let mut queries = self.queries.mapv(|v| v.to_f64());
-                if let Some(centre) = keys.mean_axis(Axis(0)) {
-                    keys -= &centre;
-                    queries -= &centre;
-                }
-                let squares = keys.rows().into_iter().map(|key| key.dot(&key));
-                let squares = Array2::from_shape_fn((keys.nrows(), 1), {
-                    let squares: Vec<f64> = squares.collect();
-                    move |(row, _)| squares[row]
-                });
-                let minus_one = Array2::from_elem((queries.nrows(), 1), -1.0);
-                queries *= 2.0;
-                let beside = |left: &Array2<f64>, right: &Array2<f64>| {
-                    ndarray::concatenate(Axis(1), &[left.view(), right.view()])
-                };
-                let (Ok(queries), Ok(keys)) =
-                    (beside(&queries, &minus_one), beside(&keys, &squares))
-                else {
-                    unreachable!("a column more of as many rows");
-                };
-                let problem = Problem {
-                    queries: queries.into(),
-                    keys: keys.into(),
-                    values: self.values.mapv(|v| v.to_f64()).into(),
-                    similarity: Similarity::Dot,
-                    scale: self.scale,
-                };
-                let (means, attended) = problem.dot(visible, cancelled)?;
-                Ok((means.mapv(T::from_f64), attended))
-            }
+        if self.similarity != Similarity::L2 {
+            return self.attend(visible, cancelled);
         }
+        // Distances are differences of products: they are centred first and taken in f64, because what is left
+        // of large numbers decides.
+        let mut keys = self.keys.mapv(|v| v.to_f64());
+        let mut queries = self.queries.mapv(|v| v.to_f64());
+        if let Some(centre) = keys.mean_axis(Axis(0)) {
+            keys -= &centre;
+            queries -= &centre;
+        }
+        let problem = Problem {
+            queries: queries.into(),
+            keys: keys.into(),
+            values: self.values.mapv(|v| v.to_f64()).into(),
+            similarity: self.similarity,
+            scale: self.scale,
+        };
+        let (means, attended) = problem.attend(visible, cancelled)?;
+        Ok((means.mapv(T::from_f64), attended))
     }
 
-    fn dot(
+    fn attend(
         &self,
         visible: &[Range<usize>],
         cancelled: &AtomicBool,
@@ -283,6 +246,7 @@ impl<T: Real> Problem<'_, T> {
             )?;
             let rows = means.slice_mut(s![start..end, ..]);
             let found = block
+                .similarity(self.similarity)
                 .scale(self.scale)?
                 .attend(|query| visible[start + query].clone(), rows)
                 .map_err(|error| from_query(error, start))?;

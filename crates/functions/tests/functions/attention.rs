@@ -214,7 +214,7 @@ async fn operators_are_shared_and_columns_stay_in_place() {
     register(&ctx, vec![vec![batch.clone()]]);
     let sql = "SELECT id, self_attention(q, k, v, 1) OVER w AS a, row_number() OVER w AS n,
             self_attention(q, k, v, 1) OVER (PARTITION BY g) AS b,
-            self_attention(q, k, v, 1) OVER (w ROWS 2 PRECEDING) AS c
+            self_attention(q, k, v, 1) OVER (PARTITION BY g ORDER BY id ROWS 2 PRECEDING) AS c
         FROM t WINDOW w AS (PARTITION BY g ORDER BY id) ORDER BY id";
     let result = query(&ctx, sql).await.unwrap();
     let text = plan(&ctx, sql).await;

@@ -42,7 +42,7 @@ async fn plans_that_cannot_be_are_refused_before_any_row_is_read() {
         ),
         (
             "self_attention(q, k, v, id) OVER ()",
-            "scale of self_attention must be a constant, got id",
+            "scale of self_attention must be a constant, got CAST(id AS Float64)",
         ),
         (
             "self_attention(q, k) OVER ()",
@@ -78,7 +78,7 @@ async fn bad_rows_are_named() {
         ),
         (
             "attention([1.0], k, v)",
-            "query List([1.0]) has 1 dimensions and key k has 2: both need the same number",
+            "query [1.0] has 1 dimensions and key k has 2: both need the same number",
         ),
         (
             "attention([1.0, 2.0], CASE WHEN id = 2 THEN [1.0] ELSE k END, v)",

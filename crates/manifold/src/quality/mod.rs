@@ -236,7 +236,7 @@ fn invalid(name: &'static str, value: String, requirement: impl Into<String>) ->
     }
 }
 
-fn check_neighbors_and_reg(n_neighbors: usize, reg: f64) -> Result<()> {
+pub(crate) fn check_neighbors_and_reg(n_neighbors: usize, reg: f64) -> Result<()> {
     if n_neighbors == 0 || n_neighbors > i32::MAX as usize {
         let requirement = "between 1 and 2147483647";
         return Err(invalid("n_neighbors", n_neighbors.to_string(), requirement));

@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+"""Attention through SQL: against ONNX Runtime, against DataFusion's built-in functions, in memory and by frame.
+
+    python benches/peers/attention_sql.py [--binary target/release/lakefold] [--repeat 3] [--skip-memory]
+
+A query's time is what one more run of it adds to a process that has loaded its table into memory before, so that it
+includes everything but start and loading: scan, repartitioning, sorting, the function and a count of its results. ONNX
+Runtime computes MultiHeadAttention on the same numbers in the same run; attention of L queries and keys of 12 heads of 64
+counts as 4·L²·768 operations, causal attention as half of that.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import common
+import scale
+from attention import HEADS, SIZE, attend, inputs, worker
+
+WIDTH = HEADS * SIZE
+
+
+def tables(length):
+    """Files of one sequence: a row of sequences, and a row for each head and position."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sequences = common.work_directory() / f"attention-sequences-{length}.parquet"
+    rows = common.work_directory() / f"attention-rows-{length}.parquet"
+    if not (sequences.exists() and rows.exists()):
+        arrays = {name: np.load(path) for name, path in inputs(length).items()}
+        vectors = {name: pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), WIDTH) for name, array in arrays.items()}
+        offsets = pa.array([0, length], pa.int32())
+        pq.write_table(pa.table({name: pa.ListArray.from_arrays(offsets, v) for name, v in vectors.items()}), sequences)
+        heads = {name: np.ascontiguousarray(a.reshape(length, HEADS, SIZE).swapaxes(0, 1)) for name, a in arrays.items()}
+        columns = {name: pa.FixedSizeListArray.from_arrays(pa.array(a.ravel()), SIZE) for name, a in heads.items()}
+        columns["head"] = pa.array(np.repeat(np.arange(HEADS), length))
+        columns["position"] = pa.array(np.tile(np.arange(length), HEADS))
+        pq.write_table(pa.table(columns), rows)
+    return sequences, rows
+
+
+def timed(binary, create, query, repeat):
+    """Seconds that a query adds, the best of `repeat`, and the process's peak memory."""
+    def run(times):
+        command = [binary, "sql", "-q", "-c", create]
+        for _ in range(times):
+            command += ["-c", query]
+        return common.run_raw(command)
+
+    best, peak = None, 0
+    for _ in range(repeat):
+        one, many = run(1), run(4)
+        if "error" in one or "error" in many:
+            return one if "error" in one else many
+        seconds = (many["seconds"] - one["seconds"]) / 3
+        best = seconds if best is None else min(best, seconds)
+        peak = max(peak, one["peak_rss_bytes"])
+    return {"seconds": best, "peak_rss_bytes": peak}
+
+
+def against_onnx_runtime(binary, repeat):
+    lines = []
+    for length in (512, 4096):
+        sequences, rows = tables(length)
+        for causal in (False, True):
+            flags = ["--causal"] if causal else []
+            output = common.work_directory() / "attention-sql.out.npy"
+            reference, _ = attend(worker("onnxruntime"), length, output, *flags, repeat=5 if length > 2048 else 40)
+            frame = "ORDER BY position ROWS UNBOUNDED PRECEDING" if causal else ""
+            call = f"multi_head_attention(query, key, value, {HEADS}, {HEADS}, {str(causal).lower()})"
+            queries = {
+                "multi_head_attention": (sequences, f"SELECT count({call}) FROM t"),
+                "self_attention": (rows, f"SELECT count(self_attention(query, key, value) OVER (PARTITION BY head {frame})) FROM t"),
+            }
+            operations = 4 * length**2 * WIDTH / (2 if causal else 1)
+            for name, (path, query) in queries.items():
+                answer = timed(binary, f"CREATE TABLE t AS SELECT * FROM '{path}'", query, repeat)
+                kind = "causal" if causal else "whole"
+                if "error" in answer or "error" in reference:
+                    lines.append([f"{length:,}", kind, name, "failed: " + answer.get("error", reference.get("error", "")), "", "", ""])
+                    continue
+                rate = operations / answer["seconds"] / 1e9
+                ratio = reference["seconds"] / answer["seconds"]
+                lines.append([f"{length:,}", kind, name, f"{answer['seconds'] * 1e3:.1f}", f"{reference['seconds'] * 1e3:.1f}",
+                              f"{rate:.0f}", f"{ratio:.2f}"])
+    head = ["rows", "mask", "function", "ms", "ONNX Runtime ms", "GFLOP/s", "speed / ONNX Runtime"]
+    return "### Through SQL, 12 heads of 64\n\n" + common.table(head, lines) + "\n"
+
+
+def against_built_in(binary, repeat):
+    path = scale.generated(1_000_000)
+    create = f"CREATE TABLE t AS SELECT id, id % 1000 AS g, x FROM '{path}'"
+    query = "[" + ", ".join(["0.1"] * 64) + "]::FLOAT[]"
+    scored = f"(SELECT g, x, inner_product(x, {query}) / 8.0 AS s FROM t)"
+    lines = []
+    for name, group in (("one group", ""), ("1,000 groups", "g, ")):
+        by = "GROUP BY g" if group else ""
+        partition = "PARTITION BY g" if group else ""
+        ours = f"SELECT count(a) FROM (SELECT {group}attention({query}, x, x) AS a FROM t {by})"
+        weighted = f"(SELECT g, x, exp(s - max(s) OVER ({partition})) AS w FROM {scored})"
+        if not group:
+            weighted = f"(SELECT g, x, exp(s - m) AS w FROM {scored}, (SELECT max(s) AS m FROM {scored}))"
+        sums = ", ".join(f"sum(w * x[{i}]) / sum(w)" for i in range(1, 65))
+        by_column = f"SELECT count(a) FROM (SELECT {group}make_array({sums}) AS a FROM {weighted} {by})"
+        numbers = f"(SELECT g, w, unnest(x) AS v, unnest(range(1, 65)) AS i FROM {weighted})"
+        means = f"(SELECT {group}i, sum(w * v) / sum(w) AS v FROM {numbers} GROUP BY {group}i)"
+        unnested = f"SELECT count(a) FROM (SELECT {group}array_agg(v ORDER BY i) AS a FROM {means} {by})"
+        answers = {"attention": timed(binary, create, ours, repeat)}
+        answers["built-in, a sum for each dimension"] = timed(binary, create, by_column, 1)
+        answers["built-in, unnested"] = timed(binary, create, unnested, 1)
+        for road, answer in answers.items():
+            if "error" in answer:
+                lines.append([name, road, "failed: " + answer["error"], ""])
+                continue
+            lines.append([name, road, f"{answer['seconds']:.3f}", f"{answer['seconds'] / answers['attention']['seconds']:.1f}"])
+    head = ["1,000,000 keys × 64", "written as", "seconds", "times attention"]
+    return "### The aggregate against built-in functions\n\n" + common.table(head, lines) + "\n"
+
+
+def memory(binary):
+    query = "[" + ", ".join(["0.1"] * 64) + "]::FLOAT[]"
+    lines = []
+    for rows in (100_000, 1_000_000, 10_000_000):
+        sql = f"SELECT attention({query}, x, x) AS a FROM '{scale.generated(rows)}'"
+        answer = common.run_raw([binary, "sql", "-q", "-c", sql])
+        if "error" in answer:
+            lines.append([f"{rows:,}", "failed: " + answer["error"], ""])
+        else:
+            lines.append([f"{rows:,}", f"{answer['seconds']:.2f}", common.mebibytes(answer)])
+    return "### One group, keys of 64 numbers read from Parquet\n\n" + common.table(["keys", "seconds", "peak MiB"], lines) + "\n"
+
+
+def frames(binary, repeat):
+    lines = []
+    for rows in (100_000, 1_000_000):
+        create = f"CREATE TABLE t AS SELECT id, x FROM '{scale.generated(rows)}'"
+        plain = timed(binary, create, "SELECT count(n) FROM (SELECT row_number() OVER (ORDER BY id) AS n, x FROM t)", repeat)
+        cells = [f"{rows:,}"]
+        for frame in (16, 64, 256, 1024):
+            over = f"ORDER BY id ROWS {frame - 1} PRECEDING"
+            answer = timed(binary, create, f"SELECT count(self_attention(x, x, x) OVER ({over})) FROM t", 1 if frame > 256 else repeat)
+            cells.append("failed: " + answer["error"] if "error" in answer else f"{answer['seconds'] * 1e6 / rows:.2f}")
+        cells.append("failed" if "error" in plain else f"{plain['seconds'] * 1e6 / rows:.2f}")
+        lines.append(cells)
+    head = ["rows in one partition", "frame of 16", "64", "256", "1,024", "sorting alone"]
+    return "### Sliding frames, one head of 64: microseconds a row\n\n" + common.table(head, lines) + "\n"
+
+
+def report(binary, repeat=3, with_memory=True):
+    parts = [against_onnx_runtime(binary, repeat), against_built_in(binary, repeat), frames(binary, repeat)]
+    if with_memory:
+        parts.append(memory(binary))
+    return "## Attention in SQL\n\n" + "\n".join(parts)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", default=str(common.target_directory() / "release" / "lakefold"))
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--skip-memory", action="store_true")
+    args = parser.parse_args()
+    print(report(args.binary, args.repeat, not args.skip_memory), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
