@@ -27,6 +27,7 @@
 //! [`LleExec`], because `DataFusion`'s window operator would run the fit on an async thread with no
 //! memory accounting.
 
+mod attention;
 mod clauses;
 mod constants;
 mod embeddings;
@@ -60,9 +61,11 @@ mod row_order;
 mod rows;
 mod sampling;
 mod softmax;
+mod wide_scans;
 
 pub use lakefold_manifold as manifold;
 
+pub use attention::{AttentionWeights, Linear, LinearFiles, MultiHeadAttention};
 pub use lle_embed::LleEmbed;
 pub use lle_exec::{LleCall, LleExec};
 pub use lle_options::OPTION_NAMES as LLE_OPTION_NAMES;
@@ -79,3 +82,4 @@ pub use register::{
 };
 pub use relations::{LakefoldRelations, relation_documentation, relation_functions};
 pub use softmax::Softmax;
+pub use wide_scans::{CutWideScans, WIDE_BATCH_BYTES};

@@ -8,12 +8,14 @@ use datafusion::logical_expr::{ScalarUDF, WindowUDF};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionContext;
 
+use crate::attention::{AttentionWeights, Linear, MultiHeadAttention};
 use crate::lle_embed::{self, LleEmbed};
 use crate::lle_reconstruction_error::{self, LleReconstructionError};
 use crate::lle_rule::EmbedWithLleExec;
 use crate::lle_transform::LleTransform;
 use crate::relations::{LakefoldRelations, relation_functions};
 use crate::softmax::Softmax;
+use crate::wide_scans::CutWideScans;
 
 /// Names of the window functions. In Lakefold's own session they may be called without OVER.
 pub const WINDOW_FUNCTION_NAMES: [&str; 2] = [lle_embed::NAME, lle_reconstruction_error::NAME];
@@ -25,6 +27,9 @@ pub const WINDOW_FUNCTION_NAMES: [&str; 2] = [lle_embed::NAME, lle_reconstructio
 pub fn all_scalar_udfs() -> Result<Vec<ScalarUDF>> {
     Ok(vec![
         ScalarUDF::from(LleTransform::try_new()?),
+        ScalarUDF::from(AttentionWeights::try_new()?),
+        ScalarUDF::from(Linear::try_new()?),
+        ScalarUDF::from(MultiHeadAttention::try_new()?),
         ScalarUDF::from(Softmax::try_new()?),
     ])
 }
@@ -61,7 +66,7 @@ pub fn physical_optimizer_rule() -> Arc<dyn PhysicalOptimizerRule + Send + Sync>
     Arc::new(EmbedWithLleExec)
 }
 
-/// Adds every function to `ctx`, and the optimizer rule that plans them. Calling it again changes
+/// Adds every function to `ctx`, and the optimizer rules that plan them and cut what they read. Calling it again changes
 /// nothing.
 ///
 /// Adding a rule means building the session's state anew. Tables, functions and settings are kept;
@@ -89,6 +94,7 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
     state.register_relation_planner(Arc::new(relations))?;
     let rules = std::iter::once(physical_optimizer_rule())
         .chain(state.physical_optimizers().iter().cloned())
+        .chain(std::iter::once(Arc::new(CutWideScans::new(Arc::clone(state.runtime_env()))) as _))
         .collect();
     *state = SessionStateBuilder::new_from_existing(state.clone())
         .with_session_id(state.session_id().to_owned())
@@ -115,6 +121,9 @@ mod tests {
                 "lle_embed",
                 "lle_reconstruction_error",
                 "lle_transform",
+                "attention_weights",
+                "linear",
+                "multi_head_attention",
                 "softmax",
                 "embedding_quality",
                 "knn",
@@ -140,15 +149,16 @@ mod tests {
     }
 
     #[test]
-    fn registering_twice_adds_one_rule_and_keeps_the_session() {
+    fn registering_twice_adds_rules_once_and_keeps_the_session() {
         let ctx = SessionContext::new();
         let before = ctx.state();
         register_all(&ctx).unwrap();
         register_all(&ctx).unwrap();
         let after = ctx.state();
         let rules = after.physical_optimizers();
-        assert_eq!(rules.len(), before.physical_optimizers().len() + 1);
+        assert_eq!(rules.len(), before.physical_optimizers().len() + 2);
         assert_eq!(rules[0].name(), EmbedWithLleExec::NAME);
+        assert_eq!(rules[rules.len() - 1].name(), CutWideScans::NAME);
         assert_eq!(after.session_id(), before.session_id());
     }
 }
