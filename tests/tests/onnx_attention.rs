@@ -167,7 +167,9 @@ impl Case {
     fn heads(&self, tensor: &str, attribute: &str) -> usize {
         match *self.tensors[tensor].shape.as_slice() {
             [_, heads, _, _] => heads,
-            _ => self.whole(attribute).expect("heads of 3 dimensions are an attribute"),
+            _ => self
+                .whole(attribute)
+                .expect("heads of 3 dimensions are an attribute"),
         }
     }
 
@@ -282,7 +284,10 @@ fn largest_error(found: &[f64], expected: &[f64]) -> f64 {
         .zip(expected)
         .map(|(found, expected)| (found - expected).abs() / expected.abs().max(1.0));
     // max would drop NaN.
-    errors.fold(0.0, |largest, error| if error <= largest { largest } else { error })
+    errors.fold(
+        0.0,
+        |largest, error| if error <= largest { largest } else { error },
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

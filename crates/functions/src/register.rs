@@ -94,7 +94,9 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
     state.register_relation_planner(Arc::new(relations))?;
     let rules = std::iter::once(physical_optimizer_rule())
         .chain(state.physical_optimizers().iter().cloned())
-        .chain(std::iter::once(Arc::new(CutWideScans::new(Arc::clone(state.runtime_env()))) as _))
+        .chain(std::iter::once(
+            Arc::new(CutWideScans::new(Arc::clone(state.runtime_env()))) as _,
+        ))
         .collect();
     *state = SessionStateBuilder::new_from_existing(state.clone())
         .with_session_id(state.session_id().to_owned())

@@ -126,13 +126,21 @@ fn cut_below(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
 /// The columns that a scan reads from its files, if any holds sequences.
 fn wide_columns(scan: &FileScanConfig) -> Option<HashSet<&str>> {
     let fields = scan.file_schema().fields();
-    let read = scan.file_column_projection_indices();
+    let read = scan.file_source().projection();
+    let read = read.map(|columns| columns.column_indices());
     let read: Vec<_> = match &read {
-        Some(places) => places.iter().filter_map(|&place| fields.get(place)).collect(),
+        Some(places) => places
+            .iter()
+            .filter_map(|&place| fields.get(place))
+            .collect(),
         None => fields.iter().collect(),
     };
     let is_wide = read.iter().any(|field| holds_sequences(field.data_type()));
-    is_wide.then(|| read.into_iter().map(|field| field.name().as_str()).collect())
+    is_wide.then(|| {
+        read.into_iter()
+            .map(|field| field.name().as_str())
+            .collect()
+    })
 }
 
 fn holds_sequences(data_type: &DataType) -> bool {
@@ -150,7 +158,8 @@ fn largest_rows(footer: &ParquetMetaData, columns: &HashSet<&str>) -> f64 {
     let per_row = |group: &RowGroupMetaData| {
         let read = group.columns().iter().filter(|column| {
             let path = column.column_path().parts();
-            path.first().is_some_and(|name| columns.contains(name.as_str()))
+            path.first()
+                .is_some_and(|name| columns.contains(name.as_str()))
         });
         let bytes: i64 = read.map(decoded_bytes).sum();
         bytes as f64 / group.num_rows().max(1) as f64

@@ -78,7 +78,13 @@ pub(crate) fn element(list: &DataType) -> Option<&FieldRef> {
 
 /// The same kind of list, of other elements; a `List` for what is no list.
 pub(crate) fn list_of(list: &DataType, elements: DataType) -> DataType {
-    let with = |field: &FieldRef| field.as_ref().clone().with_data_type(elements.clone()).into();
+    let with = |field: &FieldRef| {
+        field
+            .as_ref()
+            .clone()
+            .with_data_type(elements.clone())
+            .into()
+    };
     match list {
         DataType::List(field) => DataType::List(with(field)),
         DataType::LargeList(field) => DataType::LargeList(with(field)),
@@ -139,7 +145,10 @@ mod tests {
             3,
             true,
         );
-        assert_eq!(sequence_float("f", "x", &fixed).unwrap(), Some(FloatType::Float32));
+        assert_eq!(
+            sequence_float("f", "x", &fixed).unwrap(),
+            Some(FloatType::Float32)
+        );
         assert_eq!(nested(&fixed, 2, DataType::Float32), expected);
         let floats = list(list(DataType::Float64));
         for untyped in [

@@ -4,8 +4,10 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, PrimitiveArray, make_array};
-use datafusion::arrow::buffer::{NullBufferBuilder, ScalarBuffer};
+use datafusion::arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, NullBufferBuilder, PrimitiveArray, make_array,
+};
+use datafusion::arrow::buffer::ScalarBuffer;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
 use datafusion::common::{
@@ -16,7 +18,7 @@ use datafusion::logical_expr::{
     Volatility,
 };
 use datafusion_macros::user_doc;
-use lakefold_attention::{Real, linear};
+use lakefold_attention::{Real, Score, linear};
 use ndarray::ArrayViewMut2;
 
 use super::coercion::{element, nested, sequence_float, vector_float, wider};
@@ -164,7 +166,10 @@ fn resized(
     match list {
         DataType::FixedSizeList(field, size) => {
             check(*size as usize)?;
-            Ok(DataType::FixedSizeList(Arc::clone(field), out_features as i32))
+            Ok(DataType::FixedSizeList(
+                Arc::clone(field),
+                out_features as i32,
+            ))
         }
         other => Ok(other.clone()),
     }
@@ -260,7 +265,10 @@ impl ScalarUDFImpl for Linear {
             name,
         };
         if call.data_type()? != data_type {
-            return exec_err!("'{}' changed while the statement ran: run it again", call.source);
+            return exec_err!(
+                "'{}' changed while the statement ran: run it again",
+                call.source
+            );
         }
         let rows = args.number_rows;
         let arguments = Arguments::new(args.args.into_iter().take(1).collect(), rows)?;
@@ -293,7 +301,10 @@ where
     let x = if leaf(x.data_type()) == &T::DATA_TYPE {
         Arc::clone(x)
     } else {
-        cast(x, &nested(x.data_type(), depth(x.data_type()), T::DATA_TYPE))?
+        cast(
+            x,
+            &nested(x.data_type(), depth(x.data_type()), T::DATA_TYPE),
+        )?
     };
     if depth(data_type) == 1 {
         let row_place = |row| place(NAME, PARAMETERS[0], row);
@@ -301,7 +312,9 @@ where
     }
     let rows = ListRows::try_new(&x)?;
     let span = rows.span(0..rows.len());
-    let lengths: Vec<usize> = (0..rows.len()).map(|row| rows.span(row..row + 1).len()).collect();
+    let lengths: Vec<usize> = (0..rows.len())
+        .map(|row| rows.span(row..row + 1).len())
+        .collect();
     let all = without_vectors_of_null(&rows, &lengths, span.clone())?;
     let vector_place = |vector: usize| {
         let row = (0..rows.len()).find(|row| rows.span(*row..row + 1).end > vector + span.start);
@@ -312,8 +325,14 @@ where
     let Some(vector_type) = element(data_type).map(|field| field.data_type()) else {
         return internal_err!("{NAME} was planned to give {data_type}");
     };
-    let vectors =
-        project_vectors::<T>(&all, 0..all.len(), layer, vector_type, source, &vector_place)?;
+    let vectors = project_vectors::<T>(
+        &all,
+        0..all.len(),
+        layer,
+        vector_type,
+        source,
+        &vector_place,
+    )?;
     lists(data_type, &lengths, vectors, x.nulls().cloned())
 }
 
@@ -358,14 +377,21 @@ where
     let first = (0..x.len()).find(|&row| valid(row)).unwrap_or_default();
     check_width(layer, x.view().ncols(), &place(first), source)?;
     let width = layer.out_features();
-    let total = check_total(NAME, data_type, std::iter::repeat_n(width, x.len()), x.len())?;
+    let total = check_total(
+        NAME,
+        data_type,
+        std::iter::repeat_n(width, x.len()),
+        x.len(),
+    )?;
     let mut output = vec![T::default_value(); total];
     let numbers = T::numbers(layer);
     let target = ArrayViewMut2::from_shape((x.len(), width), &mut output)
         .map_err(|error| exec_datafusion_err!("{NAME}: {error}"))?;
     linear(x.view(), numbers.weight(), numbers.bias(), target)
         .map_err(|error| exec_datafusion_err!("{}: {error}", place(first)))?;
-    if let Some(bad) = output.iter().position(|number| !number.to_f64().is_finite())
+    if let Some(bad) = output
+        .iter()
+        .position(|number| !number.to_f64().is_finite())
         && width > 0
     {
         return exec_err!(

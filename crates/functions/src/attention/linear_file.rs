@@ -49,7 +49,7 @@ impl<T> Numbers<T> {
     }
 
     pub(crate) fn bias(&self) -> Option<ArrayView1<'_, T>> {
-        self.bias.as_ref().map(Array1::view)
+        self.bias.as_ref().map(|bias| bias.view())
     }
 }
 
@@ -65,7 +65,11 @@ impl Layer {
     pub(crate) fn narrow(&self) -> &Numbers<f32> {
         self.narrow.get_or_init(|| Numbers {
             weight: self.wide.weight.mapv(|number| number as f32),
-            bias: self.wide.bias.as_ref().map(|bias| bias.mapv(|number| number as f32)),
+            bias: self
+                .wide
+                .bias
+                .as_ref()
+                .map(|bias| bias.mapv(|number| number as f32)),
         })
     }
 
@@ -180,7 +184,10 @@ fn from_batch(batch: &RecordBatch, source: &str) -> Result<LinearFile> {
         chosen.resize(batch.num_rows(), false);
         let chosen = BooleanArray::from(chosen);
         let weight = filter(weight, &chosen)?;
-        let bias = bias.as_ref().map(|bias| filter(bias, &chosen)).transpose()?;
+        let bias = bias
+            .as_ref()
+            .map(|bias| filter(bias, &chosen))
+            .transpose()?;
         let column = match &name {
             Some(name) => format!("'{WEIGHT}' of layer '{name}' of '{source}'"),
             None => format!("'{WEIGHT}' of '{source}'"),
@@ -227,10 +234,9 @@ fn layer(weight: ArrayRef, bias: Option<&ArrayRef>, column: String) -> Result<La
         None => None,
     };
     let weight = weight.into_owned();
-    let finite = |numbers: &mut dyn Iterator<Item = f64>| numbers.all(f64::is_finite);
-    let sound = finite(&mut weight.iter().copied())
-        && bias.iter().all(|bias: &Array1<f64>| finite(&mut bias.iter().copied()));
-    if !sound {
+    let bias: Option<Array1<f64>> = bias;
+    let mut all = weight.iter().chain(bias.iter().flatten());
+    if !all.all(|number| number.is_finite()) {
         return exec_err!("{column}: a weight or bias is NaN or infinite: write finite numbers");
     }
     Ok(Layer {

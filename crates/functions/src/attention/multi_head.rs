@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, ArrowPrimitiveType, new_null_array};
 use datafusion::arrow::buffer::NullBuffer;
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
+use datafusion::arrow::datatypes::{
+    ArrowNativeType, DataType, Field, FieldRef, Float32Type, Float64Type,
+};
 use datafusion::common::{
     DataFusionError, Result, exec_datafusion_err, exec_err, internal_err, plan_err,
 };
@@ -230,7 +232,11 @@ where
     }
     settle_widths(&mut query, &mut key, &mut value, heads);
     let width = kernel
-        .output_width(query.view().ncols(), key.view().ncols(), value.view().ncols())
+        .output_width(
+            query.view().ncols(),
+            key.view().ncols(),
+            value.view().ncols(),
+        )
         .map_err(|error| explained(error, row))?;
     Ok(Some(Task {
         row,
@@ -276,7 +282,7 @@ fn explained(error: AttentionError, row: usize) -> DataFusionError {
     exec_datafusion_err!("{NAME}, row {row} of its batch (counted from 0): {error}{remedy}")
 }
 
-impl<T: Real> Task<'_, T> {
+impl<T: Real + ArrowNativeType> Task<'_, T> {
     fn extent(&self) -> Extent {
         Extent {
             positions: self.query.len(),

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use datafusion::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray};
 use datafusion::arrow::buffer::NullBuffer;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{ArrowNativeType, DataType};
 use datafusion::common::{Result, exec_datafusion_err, exec_err, plan_datafusion_err};
 use lakefold_attention::{HeadMask, Real};
 use ndarray::{Array3, ArrayView3, Axis, CowArray, Ix3};
@@ -56,7 +56,7 @@ pub(crate) enum RowMask<'a, T> {
     Boolean(Array3<bool>, bool),
 }
 
-impl<'a, T: Real> RowMask<'a, T> {
+impl<'a, T: Real + ArrowNativeType> RowMask<'a, T> {
     /// Reads the mask of `row`, which must be `queries` × `keys`, or that for each of some heads.
     pub(crate) fn read<A: ArrowPrimitiveType<Native = T>>(
         function: &str,
@@ -111,31 +111,19 @@ impl<'a, T: Real> RowMask<'a, T> {
         if queries.is_none() && keys.is_none() {
             return self;
         }
-        fn set<V: Copy>(
-            mask: &mut Array3<V>,
-            (queries, keys): (Option<&NullBuffer>, Option<&NullBuffer>),
-            out: V,
-        ) {
-            for (axis, nulls) in [(1, queries), (2, keys)] {
-                let nulls = nulls.into_iter().flat_map(|nulls| nulls.iter().enumerate());
-                for (place, _) in nulls.filter(|(_, valid)| !valid) {
-                    mask.index_axis_mut(Axis(axis), place).fill(out);
-                }
-            }
-        }
         match self {
             Self::None => {
                 let mut mask = Array3::from_elem((1, n_queries, n_keys), true);
-                set(&mut mask, (queries, keys), false);
+                take_out(&mut mask, [queries, keys], false);
                 Self::Boolean(mask, false)
             }
             Self::Boolean(mut mask, per_head) => {
-                set(&mut mask, (queries, keys), false);
+                take_out(&mut mask, [queries, keys], false);
                 Self::Boolean(mask, per_head)
             }
             Self::Additive(mask, per_head) => {
                 let mut mask = mask.into_owned();
-                set(&mut mask, (queries, keys), T::NEG_INFINITY);
+                take_out(&mut mask, [queries, keys], T::NEG_INFINITY);
                 Self::Additive(mask.into(), per_head)
             }
         }
@@ -149,6 +137,16 @@ impl<'a, T: Real> RowMask<'a, T> {
             Self::Additive(mask, false) => HeadMask::Additive(mask.index_axis(Axis(0), 0)),
             Self::Boolean(mask, true) => HeadMask::BooleanPerHead(mask.view()),
             Self::Boolean(mask, false) => HeadMask::Boolean(mask.index_axis(Axis(0), 0)),
+        }
+    }
+}
+
+/// Fills the rows of NULL queries and the columns of NULL keys.
+fn take_out<V: Copy>(mask: &mut Array3<V>, nulls: [Option<&NullBuffer>; 2], out: V) {
+    for (axis, nulls) in nulls.into_iter().enumerate() {
+        let places = nulls.into_iter().flat_map(|nulls| nulls.iter().enumerate());
+        for (place, _) in places.filter(|(_, valid)| !valid) {
+            mask.index_axis_mut(Axis(axis + 1), place).fill(out);
         }
     }
 }

@@ -101,13 +101,17 @@ impl Settings {
     /// What the kernel takes, or what is wrong with it.
     fn build(self) -> Result<MultiHead, String> {
         let Some(num_heads) = self.num_heads else {
-            return Err("num_heads is NULL and has no default: write the number of heads".to_owned());
+            return Err(
+                "num_heads is NULL and has no default: write the number of heads".to_owned(),
+            );
         };
         let whole = |name, least, number: i64| {
             usize::try_from(number)
                 .ok()
                 .filter(|&number| number >= least)
-                .ok_or_else(|| format!("{name} must be a whole number of at least {least}, got {number}"))
+                .ok_or_else(|| {
+                    format!("{name} must be a whole number of at least {least}, got {number}")
+                })
         };
         let text = |error: lakefold_attention::AttentionError| error.to_string();
         let mut kernel = MultiHead::new(whole("num_heads", 1, num_heads)?).map_err(text)?;

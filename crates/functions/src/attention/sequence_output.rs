@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, ArrowPrimitiveType, FixedSizeListArray, LargeListArray, ListArray, PrimitiveArray,
+    ArrayRef, ArrowPrimitiveType, FixedSizeListArray, LargeListArray, ListArray, NullBufferBuilder,
+    PrimitiveArray,
 };
-use datafusion::arrow::buffer::{NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
+use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, exec_err, internal_err};
 
@@ -87,9 +88,19 @@ pub(crate) fn sequences<T: ArrowPrimitiveType>(
         }
     }
     let numbers = PrimitiveArray::<T>::new(ScalarBuffer::from(numbers), None);
-    let vectors = lists(vector.data_type(), &widths, Arc::new(numbers), nulls.finish())?;
+    let vectors = lists(
+        vector.data_type(),
+        &widths,
+        Arc::new(numbers),
+        nulls.finish(),
+    )?;
     let lengths: Vec<usize> = extents.iter().map(positions).collect();
-    lists(data_type, &lengths, vectors, null_buffer(extents.iter().map(Option::is_some)))
+    lists(
+        data_type,
+        &lengths,
+        vectors,
+        null_buffer(extents.iter().map(Option::is_some)),
+    )
 }
 
 /// `None` if all are valid.
@@ -108,11 +119,21 @@ pub(crate) fn lists(
     Ok(match data_type {
         DataType::List(field) => {
             let offsets = OffsetBuffer::from_lengths(sizes);
-            Arc::new(ListArray::try_new(Arc::clone(field), offsets, values, nulls)?)
+            Arc::new(ListArray::try_new(
+                Arc::clone(field),
+                offsets,
+                values,
+                nulls,
+            )?)
         }
         DataType::LargeList(field) => {
             let offsets = OffsetBuffer::from_lengths(sizes);
-            Arc::new(LargeListArray::try_new(Arc::clone(field), offsets, values, nulls)?)
+            Arc::new(LargeListArray::try_new(
+                Arc::clone(field),
+                offsets,
+                values,
+                nulls,
+            )?)
         }
         DataType::FixedSizeList(field, size) => Arc::new(FixedSizeListArray::try_new_with_length(
             Arc::clone(field),
@@ -126,7 +147,10 @@ pub(crate) fn lists(
 }
 
 /// Cuts one buffer into pieces of these lengths, whose sum it is long.
-pub(crate) fn pieces<T>(mut buffer: &mut [T], lengths: impl Iterator<Item = usize>) -> Vec<&mut [T]> {
+pub(crate) fn pieces<T>(
+    mut buffer: &mut [T],
+    lengths: impl Iterator<Item = usize>,
+) -> Vec<&mut [T]> {
     lengths
         .map(|length| {
             let (own, rest) = std::mem::take(&mut buffer).split_at_mut(length);
@@ -145,13 +169,18 @@ mod tests {
         let list = DataType::new_list(DataType::Float32, true);
         let large = DataType::new_large_list(DataType::Float32, true);
         let lengths = || std::iter::repeat_n(512 * 768, 8192);
-        let message = check_total("f", &list, lengths(), 8192).unwrap_err().to_string();
+        let message = check_total("f", &list, lengths(), 8192)
+            .unwrap_err()
+            .to_string();
         assert!(
             message.contains("8192 rows has 3221225472 numbers, a List holds at most 2147483647"),
             "{message}"
         );
         assert!(message.contains("LargeList") && message.contains("batch_size"));
-        assert_eq!(check_total("f", &large, lengths(), 8192).unwrap(), 3_221_225_472);
+        assert_eq!(
+            check_total("f", &large, lengths(), 8192).unwrap(),
+            3_221_225_472
+        );
         assert_eq!(check_total("f", &list, [7, 8].into_iter(), 2).unwrap(), 15);
     }
 

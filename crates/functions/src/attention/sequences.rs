@@ -170,7 +170,11 @@ where
 {
     let rows = ListRows::try_new(lists)?;
     let Some(numbers) = rows.values().as_primitive_opt::<T>() else {
-        return internal_err!("expected {}, got {}", T::DATA_TYPE, rows.values().data_type());
+        return internal_err!(
+            "expected {}, got {}",
+            T::DATA_TYPE,
+            rows.values().data_type()
+        );
     };
     let nulls = lists
         .nulls()
@@ -219,7 +223,10 @@ where
             for (mut target, row) in copy.rows_mut().into_iter().zip(range) {
                 if let Some(own) = rows.range(row) {
                     let source = &numbers.values()[own];
-                    target.iter_mut().zip(source).for_each(|(to, from)| *to = *from);
+                    target
+                        .iter_mut()
+                        .zip(source)
+                        .for_each(|(to, from)| *to = *from);
                 }
             }
             copy.into()

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, new_null_array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, NullBufferBuilder, PrimitiveArray, new_null_array,
 };
-use datafusion::arrow::buffer::{NullBufferBuilder, ScalarBuffer};
+use datafusion::arrow::buffer::ScalarBuffer;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
 use datafusion::common::{
     Result, ScalarValue, exec_datafusion_err, exec_err, internal_err, plan_datafusion_err, plan_err,
@@ -240,9 +240,8 @@ fn weights_of_row<T: Real>(
     query: &Vectors<'_, T>,
     keys: &Vectors<'_, T>,
 ) -> Result<Vec<T>> {
-    let explained = |error| {
-        exec_datafusion_err!("{NAME}, row {row} of its batch (counted from 0): {error}")
-    };
+    let explained =
+        |error| exec_datafusion_err!("{NAME}, row {row} of its batch (counted from 0): {error}");
     let similarity = arguments.get(3).and_then(|argument| {
         let names = argument.array.as_string_opt::<i32>()?;
         let row = argument.row(row);

@@ -109,7 +109,12 @@ fn all_kinds_of_lists_numbers_and_forms() {
 
 #[test]
 fn weights_of_all_kinds_of_lists_numbers_and_forms() {
-    let q = vectors(&[Some(&[1.0, 0.0]), None, Some(&[0.0, 0.0]), Some(&[1.0, 1.0])]);
+    let q = vectors(&[
+        Some(&[1.0, 0.0]),
+        None,
+        Some(&[0.0, 0.0]),
+        Some(&[1.0, 1.0]),
+    ]);
     let k = sequences(&[
         Some(&[Some(&[3.0, 1.0]), Some(&[3.0, 2.0])]),
         Some(&[Some(&[1.0, 1.0]), Some(&[2.0, 2.0])]),
@@ -154,7 +159,10 @@ async fn null_rows_keep_their_places_under_masks() {
     let k = "[[0.0], NULL, [0.0]]";
     let v = "[[1.0], [100.0], [4.0]]";
     for (options, expected) in [
-        ("is_causal => true, kv_num_heads => 1", "[[1.0], [1.0], NULL]"),
+        (
+            "is_causal => true, kv_num_heads => 1",
+            "[[1.0], [1.0], NULL]",
+        ),
         (
             "kv_num_heads => 1, is_causal => true, query_offset => 1, scale => NULL, softcap => 0,
              attn_mask => NULL",
@@ -171,19 +179,28 @@ async fn null_rows_keep_their_places_under_masks() {
     let boolean = "[[true, true, false], [false, true, false], [true, true, true]]";
     assert_eq!(shown(&ctx, &masked(boolean)).await, "[[1.0], [0.0], NULL]");
     let per_head = format!("[{boolean}]");
-    assert_eq!(shown(&ctx, &masked(&per_head)).await, "[[1.0], [0.0], NULL]");
+    assert_eq!(
+        shown(&ctx, &masked(&per_head)).await,
+        "[[1.0], [0.0], NULL]"
+    );
     let added = "[[0.0, 0.0, -1e300], [0, 0, 0], [0, 0, 0]]";
     assert_eq!(shown(&ctx, &masked(added)).await, "[[1.0], [2.5], NULL]");
     let nan_in_what_no_query_sees = "multi_head_attention([[0.0], NULL], [[0.0], ['NaN'::double]],
         [[1.0], [2.0]], 1, NULL, true)";
-    assert_eq!(shown(&ctx, nan_in_what_no_query_sees).await, "[[1.0], NULL]");
+    assert_eq!(
+        shown(&ctx, nan_in_what_no_query_sees).await,
+        "[[1.0], NULL]"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_sequences_and_types() {
     let ctx = context();
     for (call, expected) in [
-        ("multi_head_attention([[1.0, 2.0]], [], [], 2)", "[[0.0, 0.0]]"),
+        (
+            "multi_head_attention([[1.0, 2.0]], [], [], 2)",
+            "[[0.0, 0.0]]",
+        ),
         (
             "multi_head_attention([[1.0]], [], arrow_cast([], 'List(FixedSizeList(3, Float64))'), 1)",
             "[[0.0, 0.0, 0.0]]",
@@ -193,18 +210,33 @@ async fn empty_sequences_and_types() {
         ("multi_head_attention([NULL], [], [], 3)", "[NULL]"),
         ("multi_head_attention(NULL, [[1]], [[1]], 1)", "NULL"),
         ("multi_head_attention([[1]], [[1]], NULL, 1)", "NULL"),
-        ("multi_head_attention([[1]], [[1]], [[3]], NULL::int) IS NULL", ""),
+        (
+            "multi_head_attention([[1]], [[1]], [[3]], NULL::int) IS NULL",
+            "",
+        ),
         ("attention_weights([1.0], [])", "[]"),
         ("attention_weights([1.0], [NULL])", "[NULL]"),
         ("attention_weights(NULL, [[1.0]])", "NULL"),
-        ("attention_weights([1.0, 0.0], [[1.0, 0.0], [1.0, 0.0]], 2, 'cosine')", "[0.5, 0.5]"),
-        ("attention_weights([0.0], [[1.0], [-1.0]], similarity => 'L2', scale => NULL)", "[0.5, 0.5]"),
+        (
+            "attention_weights([1.0, 0.0], [[1.0, 0.0], [1.0, 0.0]], 2, 'cosine')",
+            "[0.5, 0.5]",
+        ),
+        (
+            "attention_weights([0.0], [[1.0], [-1.0]], similarity => 'L2', scale => NULL)",
+            "[0.5, 0.5]",
+        ),
         ("attention_weights([1e4], [[1e4], [-1e4]])", "[1.0, 0.0]"),
-        ("multi_head_attention([[1e4]], [[1e4], [-1e4]], [[1], [2]], 1)", "[[1.0]]"),
+        (
+            "multi_head_attention([[1e4]], [[1e4], [-1e4]], [[1], [2]], 1)",
+            "[[1.0]]",
+        ),
     ] {
         if expected.is_empty() {
             let message = error(&ctx, &format!("SELECT {call}")).await;
-            assert!(message.contains("num_heads is NULL and has no default"), "{message}");
+            assert!(
+                message.contains("num_heads is NULL and has no default"),
+                "{message}"
+            );
         } else {
             assert_eq!(shown(&ctx, call).await, expected, "{call}");
         }
@@ -232,17 +264,47 @@ async fn constants_that_fit_no_row_are_refused_before_reading() {
     let ctx = context();
     let mha = "multi_head_attention([[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]]";
     for (call, expected) in [
-        (format!("{mha})"), "multi_head_attention takes 4 to 10 arguments, got 3: write"),
-        (format!("{mha}, 0)"), "num_heads must be a whole number of at least 1, got 0"),
-        (format!("{mha}, -2)"), "num_heads must be a whole number of at least 1, got -2"),
-        (format!("{mha}, 1.5)"), "num_heads of multi_head_attention must be a whole number, got Float64"),
-        (format!("{mha}, 2, 3)"), "kv_num_heads must be a divisor of num_heads = 2, got 3"),
-        (format!("{mha}, 1, 1, 'yes')"), "is_causal of multi_head_attention must be true or false, got Utf8"),
-        (format!("{mha}, 1, 1, true, 'NaN'::double)"), "scale must be a finite number, got NaN"),
+        (
+            format!("{mha})"),
+            "multi_head_attention takes 4 to 10 arguments, got 3: write",
+        ),
+        (
+            format!("{mha}, 0)"),
+            "num_heads must be a whole number of at least 1, got 0",
+        ),
+        (
+            format!("{mha}, -2)"),
+            "num_heads must be a whole number of at least 1, got -2",
+        ),
+        (
+            format!("{mha}, 1.5)"),
+            "num_heads of multi_head_attention must be a whole number, got Float64",
+        ),
+        (
+            format!("{mha}, 2, 3)"),
+            "kv_num_heads must be a divisor of num_heads = 2, got 3",
+        ),
+        (
+            format!("{mha}, 1, 1, 'yes')"),
+            "is_causal of multi_head_attention must be true or false, got Utf8",
+        ),
+        (
+            format!("{mha}, 1, 1, true, 'NaN'::double)"),
+            "scale must be a finite number, got NaN",
+        ),
         (format!("{mha}, 1, 1, true, 1, -1)"), "softcap must be"),
-        (format!("{mha}, 1, 1, true, 1, 1, [1])"), "attn_mask of multi_head_attention must be lists of"),
-        (format!("{mha}, 1, 1, true, 1, 1, [['a']])"), "attn_mask of multi_head_attention must be lists of"),
-        (format!("{mha}, 1, 1, true, 1, 1, NULL, -1)"), "query_offset must be a whole number of at least 0"),
+        (
+            format!("{mha}, 1, 1, true, 1, 1, [1])"),
+            "attn_mask of multi_head_attention must be lists of",
+        ),
+        (
+            format!("{mha}, 1, 1, true, 1, 1, [['a']])"),
+            "attn_mask of multi_head_attention must be lists of",
+        ),
+        (
+            format!("{mha}, 1, 1, true, 1, 1, NULL, -1)"),
+            "query_offset must be a whole number of at least 0",
+        ),
         (
             "multi_head_attention([1.0], [[1.0]], [[1.0]], 1)".to_owned(),
             "query of multi_head_attention must be a sequence, a list of lists of numbers, got List(Float64)",
@@ -251,20 +313,36 @@ async fn constants_that_fit_no_row_are_refused_before_reading() {
             "multi_head_attention([[1.0]], [['a']], [[1.0]], 1)".to_owned(),
             "key of multi_head_attention must be a sequence",
         ),
-        ("attention_weights([1.0])".to_owned(), "attention_weights takes 2 to 4 arguments, got 1"),
-        ("attention_weights(1, [[1.0]])".to_owned(), "query of attention_weights must be a list of numbers"),
-        ("attention_weights([1.0], [1.0])".to_owned(), "keys of attention_weights must be a sequence"),
+        (
+            "attention_weights([1.0])".to_owned(),
+            "attention_weights takes 2 to 4 arguments, got 1",
+        ),
+        (
+            "attention_weights(1, [[1.0]])".to_owned(),
+            "query of attention_weights must be a list of numbers",
+        ),
+        (
+            "attention_weights([1.0], [1.0])".to_owned(),
+            "keys of attention_weights must be a sequence",
+        ),
         (
             "attention_weights([1.0], [[1.0]], 'infinity'::double)".to_owned(),
             "scale must be a finite number, got inf",
         ),
-        ("attention_weights([1.0], [[1.0]], 'x')".to_owned(), "scale of attention_weights must be a number"),
+        (
+            "attention_weights([1.0], [[1.0]], 'x')".to_owned(),
+            "scale of attention_weights must be a number",
+        ),
         (
             "attention_weights([1.0], [[1.0]], 1, 'euclid')".to_owned(),
             "similarity must be 'dot', 'cosine' or 'l2', got 'euclid'",
         ),
     ] {
-        let message = plan_error(&ctx, &format!("SELECT {call} FROM generate_series(1, 2) AS t (i)")).await;
+        let message = plan_error(
+            &ctx,
+            &format!("SELECT {call} FROM generate_series(1, 2) AS t (i)"),
+        )
+        .await;
         assert!(message.contains(expected), "{call}: {message}");
     }
 }
@@ -292,8 +370,14 @@ async fn bad_rows() {
             "[[1.0, 2.0]], [[1.0, 2.0]], [[1.0]], 2, 2, NULL, 0",
             "value must be a multiple of kv_num_heads = 2 numbers wide, got 1",
         ),
-        ("[[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 4, 3, NULL, 0", "kv_num_heads must be a divisor"),
-        ("[[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 0, 1, NULL, 0", "num_heads must be a whole number"),
+        (
+            "[[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 4, 3, NULL, 0",
+            "kv_num_heads must be a divisor",
+        ),
+        (
+            "[[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 0, 1, NULL, 0",
+            "num_heads must be a whole number",
+        ),
         (
             "[[1.0, 2.0], [3.0]], [[1.0, 2.0]], [[1.0, 2.0]], 1, 1, NULL, 0",
             "position 1 has 1 numbers, query of multi_head_attention, row 1 of its batch (counted from 0): \
@@ -327,14 +411,20 @@ async fn bad_rows() {
             "[[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 'NaN'::double]], 1, 1, NULL, 0",
             "may see give NaN in column 1; remove NaN and infinity from the values",
         ),
-        ("[[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 1, 1, NULL, -3", "query_offset must be a whole number"),
+        (
+            "[[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 1, 1, NULL, -3",
+            "query_offset must be a whole number",
+        ),
     ] {
         let sql = format!(
             "SELECT multi_head_attention(q, k, v, n, m, NULL, NULL, NULL, a, o)
              FROM (SELECT * FROM (VALUES (0, {good}), (1, {bad})) AS t (i, q, k, v, n, m, a, o) ORDER BY i)"
         );
         let message = error(&ctx, &sql).await;
-        assert!(message.contains(expected) && message.contains(row), "{bad}: {message}");
+        assert!(
+            message.contains(expected) && message.contains(row),
+            "{bad}: {message}"
+        );
     }
     let per_head = "SELECT multi_head_attention([[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 2,
         attn_mask => [[[true]]], kv_num_heads => 2, is_causal => false, scale => 1, softcap => 0)";
@@ -349,10 +439,22 @@ async fn bad_rows() {
             "keys of attention_weights, row 0 of its batch (counted from 0): its vectors have 1 numbers, query \
              has 2",
         ),
-        ("attention_weights([]::double[], [[1.0]])", "numbers, query has 0"),
-        ("attention_weights([]::double[], [])", "query of attention_weights, row 0 of its batch (counted from 0) is an empty list"),
-        ("attention_weights([1.0], [[1.0], ['NaN'::double]])", "the score of key 1 (counted from 0) is NaN"),
-        ("attention_weights([1.0, NULL], [[1.0, 2.0]])", "has NULL as number 1"),
+        (
+            "attention_weights([]::double[], [[1.0]])",
+            "numbers, query has 0",
+        ),
+        (
+            "attention_weights([]::double[], [])",
+            "query of attention_weights, row 0 of its batch (counted from 0) is an empty list",
+        ),
+        (
+            "attention_weights([1.0], [[1.0], ['NaN'::double]])",
+            "the score of key 1 (counted from 0) is NaN",
+        ),
+        (
+            "attention_weights([1.0, NULL], [[1.0, 2.0]])",
+            "has NULL as number 1",
+        ),
     ] {
         let message = error(&ctx, &format!("SELECT {call}")).await;
         assert!(message.contains(expected), "{call}: {message}");
@@ -380,6 +482,8 @@ async fn the_first_bad_row_is_named() {
         let message = error(&ctx, "SELECT multi_head_attention(x, y, x, 1) FROM t").await;
         assert!(message.contains("row 17 of its batch"), "{message}");
     }
-    let whole = query(&ctx, "SELECT multi_head_attention(x, x, x, 1) FROM t").await.unwrap();
+    let whole = query(&ctx, "SELECT multi_head_attention(x, x, x, 1) FROM t")
+        .await
+        .unwrap();
     assert_eq!(whole.column(0).as_list::<i32>().len(), rows);
 }

@@ -15,7 +15,10 @@ async fn batches(ctx: &SessionContext, sql: &str) -> (Vec<usize>, usize) {
         bytes.sum::<usize>()
     };
     let largest = batches.iter().map(bytes).max().unwrap_or_default();
-    (batches.iter().map(|batch| batch.num_rows()).collect(), largest)
+    (
+        batches.iter().map(|batch| batch.num_rows()).collect(),
+        largest,
+    )
 }
 
 /// 20 rows of 4 MiB: a dictionary makes the file small, which must not deceive.
@@ -32,7 +35,9 @@ async fn sequences_are_read_in_batches_of_64_mib() {
     query(&ctx, &copy).await.unwrap();
     assert!(std::fs::metadata(&path).unwrap().len() < 8 << 20);
     let path = path.to_str().unwrap();
-    ctx.register_parquet("t", path, ParquetReadOptions::default()).await.unwrap();
+    ctx.register_parquet("t", path, ParquetReadOptions::default())
+        .await
+        .unwrap();
 
     for (sql, expected) in [
         ("SELECT x FROM t", [16, 4]),
@@ -45,12 +50,17 @@ async fn sequences_are_read_in_batches_of_64_mib() {
         let (rows, largest) = batches(&ctx, sql).await;
         assert_eq!(rows, expected, "{sql}");
         // Offsets come on top.
-        assert!(largest <= WIDE_BATCH_BYTES + WIDE_BATCH_BYTES / 100, "{sql}: {largest}");
+        assert!(
+            largest <= WIDE_BATCH_BYTES + WIDE_BATCH_BYTES / 100,
+            "{sql}: {largest}"
+        );
     }
     for sql in ["SELECT id, vector FROM t", "SELECT id FROM t WHERE id > 0"] {
         assert_eq!(batches(&ctx, sql).await.0, [20], "{sql}");
     }
     // A smaller batch size stays.
-    query(&ctx, "SET datafusion.execution.batch_size = 7").await.unwrap();
+    query(&ctx, "SET datafusion.execution.batch_size = 7")
+        .await
+        .unwrap();
     assert_eq!(batches(&ctx, "SELECT x FROM t").await.0, [7, 7, 6]);
 }
