@@ -67,6 +67,7 @@ reference: $(PEERS)/.installed ## Write tests/reference/*.json anew from scikit-
 	$(PEERS)/bin/python tests/reference/generate.py
 	$(PEERS)/bin/python tests/reference/quality.py
 	$(PEERS)/bin/python tests/reference/neighbors.py
+	$(PEERS)/bin/python tests/reference/attention.py
 
 release: setup ## Build the optimised binary
 	cargo build --release -p lakefold-cli

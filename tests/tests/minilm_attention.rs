@@ -24,7 +24,10 @@ async fn compared(relation: &str) -> Option<(f64, i64)> {
     );
     let batches = session.sql(&sql).await.unwrap().collect().await.unwrap();
     let error = batches[0].column(0).as_primitive::<Float64Type>().value(0);
-    Some((error, batches[0].column(1).as_primitive::<Int64Type>().value(0)))
+    Some((
+        error,
+        batches[0].column(1).as_primitive::<Int64Type>().value(0),
+    ))
 }
 
 async fn assert_equal(relation: &str) {

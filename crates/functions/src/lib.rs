@@ -28,6 +28,7 @@
 //! memory accounting.
 
 mod attention;
+mod barycenter_weights;
 mod clauses;
 mod constants;
 mod embeddings;
@@ -61,14 +62,16 @@ mod row_order;
 mod rows;
 mod sampling;
 mod softmax;
+mod wide_scans;
 mod window_rule;
 
 pub use lakefold_manifold as manifold;
 
-pub use attention::aggregate::Attention;
-pub use attention::exec::{AttentionCall, SelfAttentionExec};
-pub use attention::rule::AttendInBlocks;
-pub use attention::self_attention::SelfAttention;
+pub use attention::{
+    AttendInBlocks, Attention, AttentionCall, AttentionWeights, Linear, LinearFiles,
+    MultiHeadAttention, SelfAttention, SelfAttentionExec,
+};
+pub use barycenter_weights::BarycenterWeights;
 pub use lle_embed::LleEmbed;
 pub use lle_exec::{LleCall, LleExec};
 pub use lle_options::OPTION_NAMES as LLE_OPTION_NAMES;
@@ -85,3 +88,4 @@ pub use register::{
 };
 pub use relations::{LakefoldRelations, relation_documentation, relation_functions};
 pub use softmax::Softmax;
+pub use wide_scans::{CutWideScans, WIDE_BATCH_BYTES};

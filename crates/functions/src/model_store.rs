@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, plan_err};
 use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -22,14 +23,19 @@ pub(crate) struct Location {
 }
 
 impl Location {
-    /// Of a path or URL.
+    /// Of a model's path or URL.
     pub(crate) fn parse(text: &str) -> Result<Self> {
+        Self::parse_kind(text, StoredModel::KIND)
+    }
+
+    /// Of a path or URL of a `kind` of file.
+    fn parse_kind(text: &str, kind: &str) -> Result<Self> {
         if text.is_empty() || text.ends_with('/') {
-            return plan_err!("model must be the path or URL of a file, got '{text}'");
+            return plan_err!("{kind} must be the path or URL of a file, got '{text}'");
         }
         let url = ListingTableUrl::parse(text)?;
         if url.get_glob().is_some() {
-            return plan_err!("model must be one file, got the pattern '{text}'");
+            return plan_err!("{kind} must be one file, got the pattern '{text}'");
         }
         Ok(Self {
             store: url.object_store(),
@@ -55,47 +61,70 @@ pub(crate) async fn write(
     Ok(())
 }
 
-fn missing(text: &str) -> DataFusionError {
-    exec_datafusion_err!(
-        "no model file '{text}': write it with lle_fit(…, model => '{text}') or `lakefold fit`"
-    )
+/// What is kept of a file that a function reads whole: a model, or weights.
+pub(crate) trait StoredFile: Sized {
+    /// What such a file is, for errors.
+    const KIND: &'static str;
+
+    /// Several of them.
+    const KINDS: &'static str;
+
+    /// The error for a file that is not there.
+    fn missing(text: &str) -> DataFusionError;
+
+    /// Reads the file's bytes; `source` is its path or URL, for errors.
+    fn decode(bytes: Bytes, source: &str) -> Result<Self>;
 }
 
-/// Models by the text that names them, for as long as their files do not change.
-#[derive(Debug, Default)]
-pub struct ModelCache {
-    models: Mutex<HashMap<String, Cached>>,
+impl StoredFile for StoredModel {
+    const KIND: &'static str = "model";
+    const KINDS: &'static str = "models";
+
+    fn missing(text: &str) -> DataFusionError {
+        exec_datafusion_err!(
+            "no model file '{text}': write it with lle_fit(…, model => '{text}') or `lakefold fit`"
+        )
+    }
+
+    fn decode(bytes: Bytes, source: &str) -> Result<Self> {
+        decode(bytes, source)
+    }
+}
+
+/// Files by the text that names them, for as long as they do not change.
+#[derive(Debug)]
+pub(crate) struct FileCache<F> {
+    files: Mutex<HashMap<String, Cached<F>>>,
 }
 
 #[derive(Debug)]
-struct Cached {
+struct Cached<F> {
     meta: ObjectMeta,
-    model: Arc<StoredModel>,
+    file: Arc<F>,
 }
 
-impl ModelCache {
-    /// The model last loaded from `text`.
-    pub(crate) fn get(&self, text: &str) -> Option<Arc<StoredModel>> {
-        let models = self.lock();
-        models.get(text).map(|cached| Arc::clone(&cached.model))
+impl<F> Default for FileCache<F> {
+    fn default() -> Self {
+        Self {
+            files: Mutex::default(),
+        }
+    }
+}
+
+impl<F: StoredFile> FileCache<F> {
+    /// What was last loaded from `text`.
+    pub(crate) fn get(&self, text: &str) -> Option<Arc<F>> {
+        self.lock().get(text).map(|cached| Arc::clone(&cached.file))
     }
 
-    /// The SHA-256 of the contents of the model last loaded from `text`, which is its name.
-    pub fn id(&self, text: &str) -> Option<String> {
-        self.get(text).map(|model| model.id.clone())
-    }
-
-    /// Reads the model file that `text`, a path or URL, names, unless it is known and unchanged by its
-    /// ETag, size and time of modification.
-    ///
-    /// # Errors
-    /// For a file that is missing, truncated, altered, newer than this program, or no model at all.
-    pub async fn load(&self, text: &str, env: &RuntimeEnv) -> Result<()> {
-        let location = Location::parse(text)?;
+    /// Reads the file that `text`, a path or URL, names, unless it is known and unchanged by its ETag, size
+    /// and time of modification.
+    pub(crate) async fn load(&self, text: &str, env: &RuntimeEnv) -> Result<()> {
+        let location = Location::parse_kind(text, F::KIND)?;
         let store = env.object_store(&location.store)?;
         let unreadable = |error: object_store::Error| match error {
-            object_store::Error::NotFound { .. } => missing(text),
-            other => exec_datafusion_err!("the model '{text}' cannot be read: {other}"),
+            object_store::Error::NotFound { .. } => F::missing(text),
+            other => exec_datafusion_err!("the {} '{text}' cannot be read: {other}", F::KIND),
         };
         let meta = store.head(&location.path).await.map_err(unreadable)?;
         if self
@@ -108,37 +137,63 @@ impl ModelCache {
         let found = store.get(&location.path).await.map_err(unreadable)?;
         let meta = found.meta.clone();
         let bytes = found.bytes().await.map_err(unreadable)?;
-        let model = Arc::new(decode(bytes, text)?);
-        let cached = Cached { meta, model };
-        self.lock().insert(text.to_owned(), cached);
+        let file = Arc::new(F::decode(bytes, text)?);
+        self.lock().insert(text.to_owned(), Cached { meta, file });
         Ok(())
     }
 
-    /// The model last loaded from `text`; if there is none, it is read from a local file.
-    pub(crate) fn get_or_read(&self, text: &str) -> Result<Arc<StoredModel>> {
-        if let Some(model) = self.get(text) {
-            return Ok(model);
+    /// What was last loaded from `text`; if there is nothing, it is read from a local file.
+    pub(crate) fn get_or_read(&self, text: &str) -> Result<Arc<F>> {
+        if let Some(file) = self.get(text) {
+            return Ok(file);
         }
-        let location = Location::parse(text)?;
+        let kind = F::KIND;
+        let location = Location::parse_kind(text, kind)?;
         if location.store != ObjectStoreUrl::local_filesystem() {
             return plan_err!(
-                "the model '{text}' was not loaded: only Lakefold's own session reads models by URL while \
-                 it plans a statement, elsewhere name a local file"
+                "the {kind} '{text}' was not loaded: only Lakefold's own session reads {} by URL while \
+                 it plans a statement, elsewhere name a local file",
+                F::KINDS
             );
         }
         let path = format!("/{}", location.path);
         let bytes = std::fs::read(path).map_err(|error| {
             if error.kind() == std::io::ErrorKind::NotFound {
-                missing(text)
+                F::missing(text)
             } else {
-                exec_datafusion_err!("the model '{text}' cannot be read: {error}")
+                exec_datafusion_err!("the {kind} '{text}' cannot be read: {error}")
             }
         })?;
         // Not kept: nobody would notice when the file changes.
-        Ok(Arc::new(decode(bytes, text)?))
+        Ok(Arc::new(F::decode(bytes.into(), text)?))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Cached>> {
-        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Cached<F>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Models by the text that names them, for as long as their files do not change.
+#[derive(Debug, Default)]
+pub struct ModelCache(FileCache<StoredModel>);
+
+impl ModelCache {
+    /// The SHA-256 of the contents of the model last loaded from `text`, which is its name.
+    pub fn id(&self, text: &str) -> Option<String> {
+        self.0.get(text).map(|model| model.id.clone())
+    }
+
+    /// Reads the model file that `text`, a path or URL, names, unless it is known and unchanged by its
+    /// ETag, size and time of modification.
+    ///
+    /// # Errors
+    /// For a file that is missing, truncated, altered, newer than this program, or no model at all.
+    pub async fn load(&self, text: &str, env: &RuntimeEnv) -> Result<()> {
+        self.0.load(text, env).await
+    }
+
+    /// The model last loaded from `text`; if there is none, it is read from a local file.
+    pub(crate) fn get_or_read(&self, text: &str) -> Result<Arc<StoredModel>> {
+        self.0.get_or_read(text)
     }
 }

@@ -8,15 +8,17 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionContext;
 
-use crate::attention::aggregate::Attention;
-use crate::attention::rule::AttendInBlocks;
-use crate::attention::self_attention::SelfAttention;
+use crate::attention::{
+    AttendInBlocks, Attention, AttentionWeights, Linear, MultiHeadAttention, SelfAttention,
+};
+use crate::barycenter_weights::BarycenterWeights;
 use crate::lle_embed::{self, LleEmbed};
 use crate::lle_reconstruction_error::{self, LleReconstructionError};
 use crate::lle_rule::EmbedWithLleExec;
 use crate::lle_transform::LleTransform;
 use crate::relations::{LakefoldRelations, relation_functions};
 use crate::softmax::Softmax;
+use crate::wide_scans::CutWideScans;
 
 /// Names of the window functions that fit whole partitions. In Lakefold's own session they may be called
 /// without OVER.
@@ -28,7 +30,11 @@ pub const WINDOW_FUNCTION_NAMES: [&str; 2] = [lle_embed::NAME, lle_reconstructio
 /// Never in practice: only if `DataFusion` rejects a signature.
 pub fn all_scalar_udfs() -> Result<Vec<ScalarUDF>> {
     Ok(vec![
+        ScalarUDF::from(BarycenterWeights::try_new()?),
         ScalarUDF::from(LleTransform::try_new()?),
+        ScalarUDF::from(AttentionWeights::try_new()?),
+        ScalarUDF::from(Linear::try_new()?),
+        ScalarUDF::from(MultiHeadAttention::try_new()?),
         ScalarUDF::from(Softmax::try_new()?),
     ])
 }
@@ -77,8 +83,8 @@ pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + 
     vec![Arc::new(EmbedWithLleExec), Arc::new(AttendInBlocks)]
 }
 
-/// Adds every function to `ctx`, and the optimizer rule that plans them. Calling it again changes
-/// nothing.
+/// Adds every function to `ctx`, and the optimizer rules that plan them and cut what they read. Calling it
+/// again changes nothing.
 ///
 /// Adding a rule means building the session's state anew. Tables, functions and settings are kept;
 /// statements prepared with PREPARE are not, so register first.
@@ -109,6 +115,9 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
     let rules = physical_optimizer_rules()
         .into_iter()
         .chain(state.physical_optimizers().iter().cloned())
+        .chain(std::iter::once(
+            Arc::new(CutWideScans::new(Arc::clone(state.runtime_env()))) as _,
+        ))
         .collect();
     *state = SessionStateBuilder::new_from_existing(state.clone())
         .with_session_id(state.session_id().to_owned())
@@ -136,7 +145,11 @@ mod tests {
                 "lle_reconstruction_error",
                 "self_attention",
                 "attention",
+                "barycenter_weights",
                 "lle_transform",
+                "attention_weights",
+                "linear",
+                "multi_head_attention",
                 "softmax",
                 "embedding_quality",
                 "knn",
@@ -162,15 +175,16 @@ mod tests {
     }
 
     #[test]
-    fn registering_twice_adds_one_rule_and_keeps_the_session() {
+    fn registering_twice_adds_rules_once_and_keeps_the_session() {
         let ctx = SessionContext::new();
         let before = ctx.state();
         register_all(&ctx).unwrap();
         register_all(&ctx).unwrap();
         let after = ctx.state();
         let rules = after.physical_optimizers();
-        assert_eq!(rules.len(), before.physical_optimizers().len() + 2);
+        assert_eq!(rules.len(), before.physical_optimizers().len() + 3);
         assert_eq!(rules[0].name(), EmbedWithLleExec::NAME);
+        assert_eq!(rules[rules.len() - 1].name(), CutWideScans::NAME);
         assert_eq!(after.session_id(), before.session_id());
     }
 }

@@ -1,4 +1,4 @@
-//! Functions in FROM, and the models that a statement names: what must be known before planning.
+//! Functions in FROM, and the files that functions read: what must be known before planning.
 
 use std::ops::ControlFlow;
 
@@ -10,6 +10,8 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use lakefold_functions::relation_functions;
+
+use crate::rewrite::argument_name;
 
 /// Makes a query of each table that is named as an argument of a function in FROM: the tables of queries
 /// are resolved before planning, those of arguments are not.
@@ -57,34 +59,56 @@ fn query_of(argument: &Expr) -> Result<Option<Box<Query>>> {
         .map_err(|error| DataFusionError::SQL(Box::new(error), None))
 }
 
-/// The paths and URLs that a statement names as models of `lle_transform`.
-pub(crate) fn models(statement: &impl Visit) -> Vec<String> {
-    let mut search = Models(Vec::new());
-    let ControlFlow::Continue(()) = statement.visit(&mut search);
-    search.0
+/// A function whose argument `place`, by name `parameter`, is the path or URL of a file that is read while a
+/// statement is planned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reader {
+    pub(crate) function: &'static str,
+    pub(crate) place: usize,
+    pub(crate) parameter: &'static str,
 }
 
-struct Models(Vec<String>);
+/// The paths and URLs that a statement calls the function with.
+pub(crate) fn files_of_calls(statement: &impl Visit, reader: Reader) -> Vec<String> {
+    let mut search = Files {
+        reader,
+        found: Vec::new(),
+    };
+    let ControlFlow::Continue(()) = statement.visit(&mut search);
+    search.found
+}
 
-impl Visitor for Models {
+struct Files {
+    reader: Reader,
+    found: Vec<String>,
+}
+
+impl Visitor for Files {
     type Break = std::convert::Infallible;
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
+        let Reader {
+            function: name,
+            place,
+            parameter,
+        } = self.reader;
         if let Expr::Function(function) = expr
-            && function
-                .name
-                .to_string()
-                .eq_ignore_ascii_case("lle_transform")
+            && function.name.to_string().eq_ignore_ascii_case(name)
             && let FunctionArguments::List(list) = &function.args
         {
-            for argument in &list.args {
-                let (FunctionArg::Unnamed(argument)
-                | FunctionArg::Named { arg: argument, .. }
-                | FunctionArg::ExprNamed { arg: argument, .. }) = argument;
-                if let FunctionArgExpr::Expr(Expr::Value(value)) = argument
+            for (position, argument) in list.args.iter().enumerate() {
+                let (FunctionArg::Unnamed(value)
+                | FunctionArg::Named { arg: value, .. }
+                | FunctionArg::ExprNamed { arg: value, .. }) = argument;
+                let is_file = match argument_name(argument) {
+                    Some(name) => name == parameter,
+                    None => position == place,
+                };
+                if is_file
+                    && let FunctionArgExpr::Expr(Expr::Value(value)) = value
                     && let Value::SingleQuotedString(path) = &value.value
                 {
-                    self.0.push(path.clone());
+                    self.found.push(path.clone());
                 }
             }
         }

@@ -18,14 +18,14 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::dialect_from_str;
 use lakefold_functions::{
-    FitReporter, FitReporterHandle, LLE_OPTION_NAMES, LleTransform, WINDOW_FUNCTION_NAMES,
-    register_all,
+    FitReporter, FitReporterHandle, LLE_OPTION_NAMES, Linear, LleTransform, WINDOW_FUNCTION_NAMES,
+    all_scalar_udfs, register_all,
 };
 use lakefold_lake::WriteWholeFiles;
 
 use crate::copy::warn_of_existing_files;
 use crate::errors::error_message;
-use crate::from_functions::models;
+use crate::from_functions::{Reader, files_of_calls};
 use crate::memory::default_memory_limit;
 use crate::rewrite::{Functions, KnownFunction, rewrite};
 
@@ -33,6 +33,20 @@ use crate::rewrite::{Functions, KnownFunction, rewrite};
 /// `SET datafusion.execution.soft_max_rows_per_output_file` says otherwise. Files are cut between
 /// batches, so a file can have up to one batch more.
 pub const DEFAULT_ROWS_PER_FILE: usize = 1_000_000;
+
+/// Functions that read a file while a statement is planned.
+const READERS: [Reader; 2] = [
+    Reader {
+        function: "lle_transform",
+        place: 1,
+        parameter: "model",
+    },
+    Reader {
+        function: "linear",
+        place: 1,
+        parameter: "weights",
+    },
+];
 
 /// The largest users of memory that an out-of-memory error lists.
 const LISTED_CONSUMERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
@@ -236,30 +250,37 @@ impl Session {
         self.context.execute_logical_plan(plan).await
     }
 
-    /// Reads the models that `lle_transform` is called with, from wherever they are.
+    /// Reads the models of `lle_transform` and the weights of `linear`, from wherever they are.
     async fn load_models(&self, statement: &Statement) -> Result<()> {
-        let models = match statement {
-            Statement::Statement(inner) => models(inner.as_ref()),
+        let files = |reader| match statement {
+            Statement::Statement(inner) => files_of_calls(inner.as_ref(), reader),
             Statement::CopyTo(copy) => match &copy.source {
-                CopyToSource::Query(query) => models(query.as_ref()),
+                CopyToSource::Query(query) => files_of_calls(query.as_ref(), reader),
                 CopyToSource::Relation(_) => vec![],
             },
-            Statement::Explain(explain) => {
-                return Box::pin(self.load_models(&explain.statement)).await;
+            Statement::Explain(_) | Statement::CreateExternalTable(_) | Statement::Reset(_) => {
+                vec![]
             }
-            Statement::CreateExternalTable(_) | Statement::Reset(_) => vec![],
         };
+        if let Statement::Explain(explain) = statement {
+            return Box::pin(self.load_models(&explain.statement)).await;
+        }
         let state = self.context.state();
-        let function = state.scalar_functions().get("lle_transform").cloned();
-        let Some(function) = function else {
-            return Ok(());
-        };
-        let Some(transform) = function.inner().downcast_ref::<LleTransform>() else {
-            return Ok(());
-        };
-        for model in models {
-            let cache = transform.models();
-            cache.load(&model, &self.context.runtime_env()).await?;
+        let env = self.context.runtime_env();
+        for reader in READERS {
+            let Some(function) = state.scalar_functions().get(reader.function) else {
+                continue;
+            };
+            // A user may have replaced the function.
+            if let Some(transform) = function.inner().downcast_ref::<LleTransform>() {
+                for model in files(reader) {
+                    transform.models().load(&model, &env).await?;
+                }
+            } else if let Some(linear) = function.inner().downcast_ref::<Linear>() {
+                for weights in files(reader) {
+                    linear.files().load(&weights, &env).await?;
+                }
+            }
         }
         Ok(())
     }
@@ -267,6 +288,15 @@ impl Session {
     /// Read from the session, because a user may have replaced a function.
     fn functions(&self) -> Functions {
         let state = self.context.state();
+        let ours = all_scalar_udfs().unwrap_or_default();
+        let scalars = ours.iter().filter_map(|function| {
+            let function = state.scalar_functions().get(function.name())?;
+            let known = KnownFunction {
+                parameters: function.signature().parameter_names.clone()?,
+                ..KnownFunction::default()
+            };
+            Some((function.name().to_owned(), known))
+        });
         let known = WINDOW_FUNCTION_NAMES.iter().filter_map(|name| {
             let function = state.window_functions().get(*name)?;
             let parameters = function.signature().parameter_names.clone();
@@ -285,7 +315,7 @@ impl Session {
             Some(((*name).to_owned(), known))
         });
         Functions {
-            known: known.collect(),
+            known: known.chain(scalars).collect(),
             aggregates: state.aggregate_functions().keys().cloned().collect(),
         }
     }

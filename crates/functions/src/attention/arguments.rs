@@ -8,45 +8,12 @@ use datafusion::common::{Result, ScalarValue, plan_datafusion_err, plan_err};
 use datafusion::physical_expr::PhysicalExpr;
 use lakefold_attention::Similarity;
 
+use super::coercion::{check_number, check_similarity, nested, vector_float, wider};
 use crate::constants::constant;
-use crate::float_lists::FloatType;
 use crate::lle_embed::column_name;
 
 /// Parameters of every function that compares a query with keys row by row.
 pub(crate) const PARAMETERS: [&str; 5] = ["query", "key", "value", "scale", "similarity"];
-
-/// The wider float type of several lists; untyped NULLs have no say.
-pub(crate) fn common_float(lists: &[&DataType]) -> Option<FloatType> {
-    let typed = lists.iter().filter(|list| !list.is_null());
-    let floats = typed
-        .map(|list| FloatType::of_list(list))
-        .collect::<Option<Vec<_>>>()?;
-    let wide = floats.is_empty() || floats.contains(&FloatType::Float64);
-    Some(if wide {
-        FloatType::Float64
-    } else {
-        FloatType::Float32
-    })
-}
-
-/// The same kind of list, of `float`; a `List` for an untyped NULL.
-pub(crate) fn list_of(list: &DataType, float: FloatType) -> DataType {
-    let element = |field: &Arc<_>| with_type(field, float.data_type());
-    match list {
-        DataType::List(field) => DataType::List(element(field)),
-        DataType::LargeList(field) => DataType::LargeList(element(field)),
-        DataType::FixedSizeList(field, length) => DataType::FixedSizeList(element(field), *length),
-        _ => float.list(),
-    }
-}
-
-/// The same field of another type.
-pub(crate) fn with_type(
-    field: &Arc<datafusion::arrow::datatypes::Field>,
-    data_type: DataType,
-) -> Arc<datafusion::arrow::datatypes::Field> {
-    Arc::new(field.as_ref().clone().with_data_type(data_type))
-}
 
 /// Types of query, key, value, scale and similarity as the kernels take them.
 ///
@@ -60,9 +27,6 @@ pub(crate) fn coerce(function: &str, types: &[DataType]) -> Result<Vec<DataType>
             PARAMETERS.join(", ")
         );
     };
-    for (name, list) in PARAMETERS.iter().zip([query, key, value]) {
-        check_vector(function, name, list)?;
-    }
     if let (DataType::FixedSizeList(_, m), DataType::FixedSizeList(_, n)) = (query, key)
         && m != n
     {
@@ -70,48 +34,21 @@ pub(crate) fn coerce(function: &str, types: &[DataType]) -> Result<Vec<DataType>
             "{function}: query has {m} dimensions and key has {n}: both need the same number"
         );
     }
-    let Some(float) = common_float(&[query, key, value]) else {
-        return plan_err!("{function} needs lists of numbers");
-    };
-    let mut coerced = vec![
-        list_of(query, float),
-        list_of(key, float),
-        list_of(value, float),
-    ];
-    coerced.extend(coerce_options(function, options)?);
+    let lists = [query, key, value];
+    let floats = lists
+        .iter()
+        .zip(PARAMETERS)
+        .map(|(list, name)| vector_float(function, name, list))
+        .collect::<Result<Vec<_>>>()?;
+    let float = wider(&floats).data_type();
+    let mut coerced = lists.map(|list| nested(list, 1, float.clone())).to_vec();
+    if let Some(scale) = options.first() {
+        coerced.push(check_number(function, PARAMETERS[3], scale)?);
+    }
+    if let Some(similarity) = options.get(1) {
+        coerced.push(check_similarity(function, similarity)?);
+    }
     Ok(coerced)
-}
-
-/// # Errors
-/// Unless it is a list of numbers.
-pub(crate) fn check_vector(function: &str, name: &str, list: &DataType) -> Result<()> {
-    match FloatType::of_list(list) {
-        Some(_) => Ok(()),
-        None => plan_err!(
-            "{name} of {function} must be a list of numbers, got {list}: write make_array(a, b, …) to make \
-             one of scalar columns"
-        ),
-    }
-}
-
-/// Types of scale and similarity.
-pub(crate) fn coerce_options(function: &str, types: &[DataType]) -> Result<Vec<DataType>> {
-    if let Some(scale) = types.first()
-        && !scale.is_numeric()
-        && !scale.is_null()
-    {
-        return plan_err!("scale of {function} must be a number, got {scale}");
-    }
-    if let Some(similarity) = types.get(1)
-        && !similarity.is_string()
-        && !similarity.is_null()
-    {
-        return plan_err!(
-            "similarity of {function} must be 'dot', 'cosine' or 'l2', got {similarity}"
-        );
-    }
-    let options = [DataType::Float64, DataType::Utf8];
-    Ok(options.into_iter().take(types.len()).collect())
 }
 
 /// How scores are made.
@@ -189,20 +126,6 @@ impl fmt::Display for Scoring {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_wider_type_decides_and_null_has_no_say() {
-        let list = |element| DataType::new_list(element, true);
-        let (half, int, null) = (
-            list(DataType::Float16),
-            list(DataType::Int32),
-            DataType::Null,
-        );
-        assert_eq!(common_float(&[&half, &half]), Some(FloatType::Float32));
-        assert_eq!(common_float(&[&half, &int]), Some(FloatType::Float64));
-        assert_eq!(common_float(&[&half, &null]), Some(FloatType::Float32));
-        assert_eq!(common_float(&[&half, &DataType::Utf8]), None);
-    }
 
     #[test]
     fn lists_keep_their_kind() {

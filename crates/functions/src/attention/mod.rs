@@ -1,12 +1,37 @@
 //! Attention in SQL.
 
-pub(crate) mod aggregate;
+mod aggregate;
 mod arguments;
 mod blocks;
-pub(crate) mod exec;
+mod coercion;
+mod exec;
 mod frames;
 mod groups;
-pub(crate) mod rule;
-pub(crate) mod self_attention;
+mod linear;
+mod linear_file;
+mod multi_head;
+mod multi_head_mask;
+mod multi_head_parameters;
+mod pairs;
+mod rule;
+mod self_attention;
+mod sequence_output;
+mod sequences;
 mod stream;
 mod vectors;
+mod weights;
+
+pub use aggregate::Attention;
+pub use exec::{AttentionCall, SelfAttentionExec};
+pub use linear::Linear;
+pub use linear_file::LinearFiles;
+pub use multi_head::MultiHeadAttention;
+pub use rule::AttendInBlocks;
+pub use self_attention::SelfAttention;
+pub use weights::AttentionWeights;
+
+pub(crate) use coercion::{
+    check_number, element, list_of, nested, sequence_float, vector_float, wider,
+};
+pub(crate) use pairs::Call;
+pub(crate) use sequences::{Arguments, Vectors};

@@ -1,0 +1,361 @@
+//! `multi_head_attention` against the ONNX operator Attention, and against the attention of a real model.
+//!
+//! Both need `../shared/data` beside the checkout and are skipped without it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch,
+};
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::compute::{cast, concat};
+use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
+use lakefold::{Session, SessionBuilder};
+use lakefold_tests::{repository, session};
+use serde_json::Value;
+
+fn shared(name: &str) -> Option<PathBuf> {
+    let path = repository().join("../shared/data").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("skipped: there is no {}", path.display());
+    None
+}
+
+#[derive(Debug, Clone)]
+struct Tensor {
+    dtype: String,
+    shape: Vec<usize>,
+    data: Vec<f64>,
+}
+
+#[derive(Debug, Default)]
+struct Case {
+    attributes: Value,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+/// Batch × positions × numbers: heads side by side.
+#[derive(Debug, Clone)]
+struct Sequences {
+    batch: usize,
+    length: usize,
+    width: usize,
+    data: Vec<f64>,
+}
+
+impl Tensor {
+    /// (batch, heads, length, d) or (batch, length, heads · d).
+    fn sequences(&self) -> Sequences {
+        match *self.shape.as_slice() {
+            [batch, length, width] => Sequences {
+                batch,
+                length,
+                width,
+                data: self.data.clone(),
+            },
+            [batch, heads, length, d] => {
+                let mut data = Vec::with_capacity(self.data.len());
+                for b in 0..batch {
+                    for l in 0..length {
+                        for h in 0..heads {
+                            let start = ((b * heads + h) * length + l) * d;
+                            data.extend_from_slice(&self.data[start..start + d]);
+                        }
+                    }
+                }
+                Sequences {
+                    batch,
+                    length,
+                    width: heads * d,
+                    data,
+                }
+            }
+            _ => panic!("unexpected shape {:?}", self.shape),
+        }
+    }
+
+    /// The element of a mask at (batch, head, query, key), by NumPy's rules of broadcasting. Keys beyond a
+    /// mask are masked out.
+    fn broadcast(&self, place: [usize; 4]) -> Option<f64> {
+        let skipped = 4 - self.shape.len();
+        let mut index = 0;
+        for (axis, &size) in self.shape.iter().enumerate() {
+            let at = place[skipped + axis];
+            let at = if size == 1 { 0 } else { at };
+            if at >= size {
+                return None;
+            }
+            index = index * size + at;
+        }
+        Some(self.data[index])
+    }
+}
+
+impl Sequences {
+    fn after(self, past: Option<&Tensor>) -> Self {
+        let Some(past) = past.map(Tensor::sequences) else {
+            return self;
+        };
+        let mut data = vec![];
+        for b in 0..self.batch {
+            for part in [&past, &self] {
+                let size = part.length * part.width;
+                data.extend_from_slice(&part.data[b * size..(b + 1) * size]);
+            }
+        }
+        Sequences {
+            length: past.length + self.length,
+            data,
+            ..self
+        }
+    }
+
+    fn column(&self, number: &DataType) -> ArrayRef {
+        let numbers: ArrayRef = Arc::new(Float64Array::from(self.data.clone()));
+        let rows = lists(cast(&numbers, number).unwrap(), self.width);
+        lists(rows, self.length)
+    }
+}
+
+/// Cuts an array into lists of one length.
+fn lists(values: ArrayRef, length: usize) -> ArrayRef {
+    let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+    let offsets = OffsetBuffer::from_repeated_length(length, values.len() / length);
+    Arc::new(ListArray::new(field, offsets, values, None))
+}
+
+async fn cases(session: &Session, path: &str) -> BTreeMap<String, Case> {
+    let sql = format!(
+        "SELECT arrow_cast(\"case\", 'Utf8'), arrow_cast(attributes, 'Utf8'), arrow_cast(tensor, 'Utf8'),
+            arrow_cast(dtype, 'Utf8'), shape, data FROM '{path}'"
+    );
+    let batches = session.sql(&sql).await.unwrap().collect().await.unwrap();
+    let mut cases: BTreeMap<String, Case> = BTreeMap::new();
+    for batch in &batches {
+        let text = |column: usize, row: usize| batch.column(column).as_string::<i32>().value(row);
+        for row in 0..batch.num_rows() {
+            let shape = batch.column(4).as_list::<i32>().value(row);
+            let data = batch.column(5).as_list::<i32>().value(row);
+            let case = cases.entry(text(0, row).to_owned()).or_default();
+            case.attributes = serde_json::from_str(text(1, row)).unwrap();
+            let tensor = Tensor {
+                dtype: text(3, row).to_owned(),
+                shape: shape
+                    .as_primitive::<Int64Type>()
+                    .values()
+                    .iter()
+                    .map(|&size| size as usize)
+                    .collect(),
+                data: data.as_primitive::<Float64Type>().values().to_vec(),
+            };
+            case.tensors.insert(text(2, row).to_owned(), tensor);
+        }
+    }
+    cases
+}
+
+impl Case {
+    fn whole(&self, name: &str) -> Option<usize> {
+        Some(self.attributes.get(name)?.as_u64()? as usize)
+    }
+
+    fn heads(&self, tensor: &str, attribute: &str) -> usize {
+        match *self.tensors[tensor].shape.as_slice() {
+            [_, heads, _, _] => heads,
+            _ => self
+                .whole(attribute)
+                .expect("heads of 3 dimensions are an attribute"),
+        }
+    }
+
+    /// L × S where the operator's mask has these two dimensions, else heads × L × S, for each of the batch.
+    fn mask(&self, heads: usize, [batch, queries, keys]: [usize; 3]) -> Option<ArrayRef> {
+        let mask = self.tensors.get("attn_mask");
+        let lengths = self.tensors.get("nonpad_kv_seqlen");
+        if mask.is_none() && lengths.is_none() {
+            return None;
+        }
+        let is_boolean = mask.is_none_or(|mask| mask.dtype == "bool");
+        let per_head = lengths.is_some() || mask.is_some_and(|mask| mask.shape != [queries, keys]);
+        let mut elements = vec![];
+        for b in 0..batch {
+            for h in 0..if per_head { heads } else { 1 } {
+                for q in 0..queries {
+                    for k in 0..keys {
+                        let beyond = lengths.is_some_and(|lengths| k as f64 >= lengths.data[b]);
+                        let masked = if is_boolean { 0.0 } else { f64::NEG_INFINITY };
+                        let element = match mask {
+                            Some(mask) => mask.broadcast([b, h, q, k]).unwrap_or(masked),
+                            None => 1.0,
+                        };
+                        elements.push(if beyond { masked } else { element });
+                    }
+                }
+            }
+        }
+        let elements: ArrayRef = if is_boolean {
+            let flags = elements.iter().map(|element| *element != 0.0);
+            Arc::new(BooleanArray::from_iter(flags.map(Some)))
+        } else {
+            Arc::new(Float64Array::from(elements))
+        };
+        let masks = lists(lists(elements, keys), queries);
+        Some(if per_head { lists(masks, heads) } else { masks })
+    }
+
+    /// The largest error of Y, relative to numbers above 1.
+    async fn error(&self, session: &Session) -> f64 {
+        let past = |name| self.tensors.get(name);
+        let number = match self.tensors["Q"].dtype.as_str() {
+            "float16" => DataType::Float16,
+            "float32" => DataType::Float32,
+            other => panic!("a tensor of {other}"),
+        };
+        let query = self.tensors["Q"].sequences();
+        let key = self.tensors["K"].sequences().after(past("past_key"));
+        let value = self.tensors["V"].sequences().after(past("past_value"));
+        let offset = key.length - self.tensors["K"].sequences().length;
+        let heads = self.heads("Q", "q_num_heads");
+        let kv_heads = self.heads("K", "kv_num_heads");
+        let sizes = [query.batch, query.length, key.length];
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..query.batch as i64));
+        let mut columns = vec![
+            ("id", ids),
+            ("q", query.column(&number)),
+            ("k", key.column(&number)),
+            ("v", value.column(&number)),
+        ];
+        let mask = self.mask(heads, sizes);
+        let mask_name = if mask.is_some() { "mask" } else { "NULL" };
+        columns.extend(mask.map(|mask| ("mask", mask)));
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        session.deregister_table("t").unwrap();
+        session.register_batch("t", batch).unwrap();
+        let attribute = |name| match self.attributes.get(name) {
+            Some(value) => value.to_string(),
+            None => "NULL".to_owned(),
+        };
+        let is_causal = self.whole("is_causal") == Some(1);
+        let (scale, softcap) = (attribute("scale"), attribute("softcap"));
+        let sql = format!(
+            "SELECT multi_head_attention(q, k, v, {heads}, {kv_heads}, {is_causal}, {scale}, {softcap},
+                attn_mask => {mask_name}, query_offset => {offset}) FROM t ORDER BY id"
+        );
+        let result = session.sql(&sql).await.unwrap().collect().await.unwrap();
+        let result = one_column(&result, 0);
+        let expected = self.tensors["Y"].sequences();
+        assert_eq!(result.len(), expected.batch);
+        largest_error(&numbers(&result), &expected.data)
+    }
+}
+
+fn one_column(batches: &[RecordBatch], column: usize) -> ArrayRef {
+    let parts: Vec<&dyn Array> = batches
+        .iter()
+        .map(|batch| batch.column(column).as_ref())
+        .collect();
+    concat(&parts).unwrap()
+}
+
+/// All numbers of lists of lists, none of which may be NULL.
+fn numbers(lists: &ArrayRef) -> Vec<f64> {
+    assert_eq!(lists.null_count(), 0);
+    if let Some(list) = lists.as_list_opt::<i32>() {
+        let offsets = list.value_offsets();
+        let (start, end) = (offsets[0] as usize, offsets[list.len()] as usize);
+        return numbers(&list.values().slice(start, end - start));
+    }
+    if let Some(list) = lists.as_fixed_size_list_opt() {
+        return numbers(list.values());
+    }
+    let numbers = cast(lists, &DataType::Float64).unwrap();
+    numbers.as_primitive::<Float64Type>().values().to_vec()
+}
+
+fn largest_error(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let errors = found
+        .iter()
+        .zip(expected)
+        .map(|(found, expected)| (found - expected).abs() / expected.abs().max(1.0));
+    // max would drop NaN.
+    errors.fold(
+        0.0,
+        |largest, error| if error <= largest { largest } else { error },
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_of_the_onnx_operator() {
+    let Some(path) = shared("onnx_attention_cases.parquet") else {
+        return;
+    };
+    let session = session().unwrap();
+    let cases = cases(&session, path.to_str().unwrap()).await;
+    let mut table = String::new();
+    let mut passed = 0;
+    for (name, case) in &cases {
+        let tolerance = match case.tensors["Y"].dtype.as_str() {
+            "float16" => 2e-3,
+            _ => 1e-5,
+        };
+        let error = case.error(&session).await;
+        let verdict = if error <= tolerance { "pass" } else { "FAIL" };
+        passed += usize::from(error <= tolerance);
+        println!("{name}: largest error {error:.1e}");
+        let extra: Vec<&str> = ["present_key", "present_value", "qk_matmul_output"]
+            .into_iter()
+            .filter(|output| case.tensors.contains_key(*output))
+            .collect();
+        let note = match extra.as_slice() {
+            [] => String::new(),
+            extra => format!(" Y; not returned: {}", extra.join(", ")),
+        };
+        writeln!(table, "{name:58} {verdict}{note}").unwrap();
+    }
+    println!("{table}");
+    assert_eq!(passed, cases.len(), "{table}");
+    insta::assert_snapshot!(table);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_attention_of_a_sentence_transformer() {
+    let Some(path) = shared("minilm_attention.parquet") else {
+        return;
+    };
+    // array_agg reserves gigabytes for these 5 MB: it counts the whole batch again for every group.
+    let session = SessionBuilder::new()
+        .threads(2)
+        .memory_limit(None)
+        .build()
+        .unwrap();
+    let sql = format!(
+        "SELECT sentence_id, multi_head_attention(q, k, v, 12) AS attended, y
+         FROM (
+             SELECT sentence_id, array_agg(q ORDER BY position) AS q, array_agg(k ORDER BY position) AS k,
+                 array_agg(v ORDER BY position) AS v, array_agg(y ORDER BY position) AS y
+             FROM (
+                 SELECT sentence_id, position, flatten(array_agg(query ORDER BY head)) AS q,
+                     flatten(array_agg(key ORDER BY head)) AS k, flatten(array_agg(value ORDER BY head)) AS v,
+                     flatten(array_agg(expected ORDER BY head)) AS y
+                 FROM '{}'
+                 GROUP BY sentence_id, position
+             )
+             GROUP BY sentence_id
+         )",
+        path.display()
+    );
+    let result = session.sql(&sql).await.unwrap().collect().await.unwrap();
+    let [attended, expected] = [1, 2].map(|column| one_column(&result, column));
+    assert_eq!(attended.len(), 40);
+    let attended = numbers(&attended);
+    assert_eq!(attended.len(), 5688 * 32);
+    let error = largest_error(&attended, &numbers(&expected));
+    println!("largest error {error:.1e}");
+    assert!(error <= 1e-5, "{error}");
+}
