@@ -9,7 +9,8 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionContext;
 
 use crate::attention::{
-    AttendInBlocks, Attention, AttentionWeights, Linear, MultiHeadAttention, SelfAttention,
+    AttendInBlocks, Attention, AttentionWeights, Linear, MultiHeadAttention, SELF_ATTENTION,
+    SelfAttention,
 };
 use crate::barycenter_weights::BarycenterWeights;
 use crate::lle_embed::{self, LleEmbed};
@@ -20,9 +21,12 @@ use crate::relations::{LakefoldRelations, relation_functions};
 use crate::softmax::Softmax;
 use crate::wide_scans::CutWideScans;
 
-/// Names of the window functions that fit whole partitions. In Lakefold's own session they may be called
-/// without OVER.
-pub const WINDOW_FUNCTION_NAMES: [&str; 2] = [lle_embed::NAME, lle_reconstruction_error::NAME];
+/// Names of the window functions. In Lakefold's own session they may be called without OVER.
+pub const WINDOW_FUNCTION_NAMES: [&str; 3] = [
+    lle_embed::NAME,
+    lle_reconstruction_error::NAME,
+    SELF_ATTENTION,
+];
 
 /// Every scalar function, by name.
 ///
@@ -39,7 +43,7 @@ pub fn all_scalar_udfs() -> Result<Vec<ScalarUDF>> {
     ])
 }
 
-/// Every window function, by name: those of [`WINDOW_FUNCTION_NAMES`], then `self_attention`.
+/// Every window function, by name: those of [`WINDOW_FUNCTION_NAMES`].
 ///
 /// # Errors
 /// Never in practice: only if `DataFusion` rejects a signature.
@@ -137,7 +141,7 @@ mod tests {
             .iter()
             .map(|function| function.name().to_owned())
             .collect();
-        assert_eq!(names[..2], WINDOW_FUNCTION_NAMES);
+        assert_eq!(names, WINDOW_FUNCTION_NAMES);
         assert_eq!(
             function_names().unwrap(),
             [

@@ -14,12 +14,13 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::logical_expr::Signature;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::dialect_from_str;
 use lakefold_functions::{
     FitReporter, FitReporterHandle, LLE_OPTION_NAMES, Linear, LleTransform, WINDOW_FUNCTION_NAMES,
-    all_scalar_udfs, register_all,
+    all_aggregate_udfs, all_scalar_udfs, register_all,
 };
 use lakefold_lake::WriteWholeFiles;
 
@@ -288,14 +289,22 @@ impl Session {
     /// Read from the session, because a user may have replaced a function.
     fn functions(&self) -> Functions {
         let state = self.context.state();
+        let with_parameters = |name: &str, signature: &Signature| {
+            let known = KnownFunction {
+                parameters: signature.parameter_names.clone()?,
+                ..KnownFunction::default()
+            };
+            Some((name.to_owned(), known))
+        };
         let ours = all_scalar_udfs().unwrap_or_default();
         let scalars = ours.iter().filter_map(|function| {
             let function = state.scalar_functions().get(function.name())?;
-            let known = KnownFunction {
-                parameters: function.signature().parameter_names.clone()?,
-                ..KnownFunction::default()
-            };
-            Some((function.name().to_owned(), known))
+            with_parameters(function.name(), function.signature())
+        });
+        let ours = all_aggregate_udfs().unwrap_or_default();
+        let aggregates = ours.iter().filter_map(|function| {
+            let function = state.aggregate_functions().get(function.name())?;
+            with_parameters(function.name(), function.signature())
         });
         let known = WINDOW_FUNCTION_NAMES.iter().filter_map(|name| {
             let function = state.window_functions().get(*name)?;
@@ -315,7 +324,7 @@ impl Session {
             Some(((*name).to_owned(), known))
         });
         Functions {
-            known: known.chain(scalars).collect(),
+            known: known.chain(scalars).chain(aggregates).collect(),
             aggregates: state.aggregate_functions().keys().cloned().collect(),
         }
     }

@@ -34,4 +34,5 @@ pub(crate) use coercion::{
     check_number, element, list_of, nested, sequence_float, vector_float, wider,
 };
 pub(crate) use pairs::Call;
+pub(crate) use self_attention::NAME as SELF_ATTENTION;
 pub(crate) use sequences::{Arguments, Vectors};
