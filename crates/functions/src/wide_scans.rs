@@ -9,7 +9,9 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::metadata::CachedParquetMetaData;
-use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::parquet::basic::Type;
@@ -50,7 +52,7 @@ impl CutWideScans {
     /// Rows of a batch, where they are fewer than the scan would make.
     fn rows(&self, scan: &FileScanConfig, config: &ConfigOptions) -> Option<usize> {
         let columns = wide_columns(scan)?;
-        let files = scan.file_groups.iter().flat_map(|group| group.iter());
+        let files = scan.file_groups.iter().flat_map(FileGroup::iter);
         let bytes = files
             .filter_map(|file| self.bytes_per_row(file, &columns))
             .fold(0.0, f64::max);
