@@ -16,6 +16,7 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::parquet::basic::Type;
 use datafusion::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
+use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
@@ -129,7 +130,7 @@ fn cut_below(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
 fn wide_columns(scan: &FileScanConfig) -> Option<HashSet<&str>> {
     let fields = scan.file_schema().fields();
     let read = scan.file_source().projection();
-    let read = read.map(|columns| columns.column_indices());
+    let read = read.map(ProjectionExprs::column_indices);
     let read: Vec<_> = match &read {
         Some(places) => places
             .iter()
