@@ -1,5 +1,6 @@
 //! Attention in SQL against NumPy: `tests/reference/attention.json`, which `attention.py` writes.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, ListArray, StringArray};
@@ -125,7 +126,7 @@ async fn grouped_heads_with_every_option() {
             ("query_offset", "query_offset"),
         ] {
             if let Some(value) = call.get(theirs) {
-                options += &format!(", {ours} => {value}");
+                write!(options, ", {ours} => {value}").unwrap();
             }
         }
         let sql = format!(

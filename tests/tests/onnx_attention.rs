@@ -200,7 +200,7 @@ impl Case {
         }
         let elements: ArrayRef = if is_boolean {
             let flags = elements.iter().map(|element| *element != 0.0);
-            Arc::new(BooleanArray::from_iter(flags.map(Some)))
+            Arc::new(flags.map(Some).collect::<BooleanArray>())
         } else {
             Arc::new(Float64Array::from(elements))
         };

@@ -9,11 +9,14 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::metadata::CachedParquetMetaData;
-use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::parquet::basic::Type;
 use datafusion::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
+use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
@@ -50,7 +53,7 @@ impl CutWideScans {
     /// Rows of a batch, where they are fewer than the scan would make.
     fn rows(&self, scan: &FileScanConfig, config: &ConfigOptions) -> Option<usize> {
         let columns = wide_columns(scan)?;
-        let files = scan.file_groups.iter().flat_map(|group| group.iter());
+        let files = scan.file_groups.iter().flat_map(FileGroup::iter);
         let bytes = files
             .filter_map(|file| self.bytes_per_row(file, &columns))
             .fold(0.0, f64::max);
@@ -127,7 +130,7 @@ fn cut_below(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
 fn wide_columns(scan: &FileScanConfig) -> Option<HashSet<&str>> {
     let fields = scan.file_schema().fields();
     let read = scan.file_source().projection();
-    let read = read.map(|columns| columns.column_indices());
+    let read = read.map(ProjectionExprs::column_indices);
     let read: Vec<_> = match &read {
         Some(places) => places
             .iter()

@@ -47,13 +47,14 @@ pub(crate) fn vector_float(
     if vector.is_null() || element(vector).is_some_and(|field| field.data_type().is_null()) {
         return Ok(None);
     }
-    match FloatType::of_list(vector) {
-        Some(float) => Ok(Some(float)),
-        None => plan_err!(
+    let float = FloatType::of_list(vector);
+    if float.is_none() {
+        return plan_err!(
             "{name} of {function} must be a list of numbers, got {vector}: write make_array(a, b, …) to \
              make one of scalar columns"
-        ),
+        );
     }
+    Ok(float)
 }
 
 /// The type that holds the numbers of all: `f64` if one needs it or none says anything.

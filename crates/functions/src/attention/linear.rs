@@ -1,36 +1,26 @@
 //! `linear(x, weights [, name])`.
 
 use std::hash::{Hash, Hasher};
-use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, NullBufferBuilder, PrimitiveArray, make_array,
-};
-use datafusion::arrow::buffer::ScalarBuffer;
-use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
-use datafusion::common::{
-    Result, ScalarValue, exec_datafusion_err, exec_err, internal_err, plan_err,
-};
+use datafusion::common::{Result, ScalarValue, exec_err, internal_err, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature,
     Volatility,
 };
 use datafusion_macros::user_doc;
-use lakefold_attention::{Real, Score, linear};
-use ndarray::ArrayViewMut2;
 
-use super::coercion::{element, nested, sequence_float, vector_float, wider};
-use super::linear_file::{InLayer, Layer, LinearFile, LinearFiles};
-use super::sequence_output::{check_total, lists};
-use super::sequences::{Arguments, place, vectors};
+use super::coercion::{element, list_of, nested, sequence_float, vector_float, wider};
+use super::linear_file::{Layer, LinearFile, LinearFiles};
+use super::linear_projection::{check_width, leaf, project};
+use super::sequences::Arguments;
 use crate::evaluator::off_the_async_threads;
-use crate::float_lists::{FloatType, ListRows};
+use crate::float_lists::FloatType;
 
 /// The name in SQL.
 pub(crate) const NAME: &str = "linear";
-const PARAMETERS: [&str; 3] = ["x", "weights", "name"];
+pub(crate) const PARAMETERS: [&str; 3] = ["x", "weights", "name"];
 
 /// The scalar function `linear`.
 #[user_doc(
@@ -105,12 +95,12 @@ impl Linear {
     }
 
     fn file(&self, argument: &ScalarValue) -> Result<(Arc<LinearFile>, String)> {
-        match argument.try_as_str() {
-            Some(Some(path)) => Ok((self.files.get_or_read(path)?, path.to_owned())),
-            _ => plan_err!(
+        let Some(Some(path)) = argument.try_as_str() else {
+            return plan_err!(
                 "weights of {NAME} must be the path or URL of a file of weights, got {argument}"
-            ),
-        }
+            );
+        };
+        Ok((self.files.get_or_read(path)?, path.to_owned()))
     }
 }
 
@@ -130,13 +120,8 @@ impl Call<'_> {
     /// The type of the result.
     fn data_type(&self) -> Result<DataType> {
         let layer = self.layer()?;
-        let depth = depth(self.x);
-        let float = match depth {
-            1 => vector_float(NAME, PARAMETERS[0], self.x)?,
-            _ => sequence_float(NAME, PARAMETERS[0], self.x)?,
-        };
-        let float = wider(&[float, Some(self.file.float())]);
-        let result = nested(self.x, depth, float.data_type());
+        let float = wider(&[float_of(self.x)?, Some(self.file.float())]);
+        let result = nested(self.x, depth(self.x), float.data_type());
         resized(&result, layer.out_features(), |size| {
             check_width(layer, size, &format!("x of {NAME}"), &self.source)
         })
@@ -144,10 +129,18 @@ impl Call<'_> {
 }
 
 /// How deep the lists of x are: 1 for a vector, 2 for a sequence.
-fn depth(x: &DataType) -> usize {
+pub(crate) fn depth(x: &DataType) -> usize {
     match element(x).map(|field| element(field.data_type())) {
         Some(Some(_)) => 2,
         _ => 1,
+    }
+}
+
+/// x's float type, `None` for untyped NULLs.
+fn float_of(x: &DataType) -> Result<Option<FloatType>> {
+    match depth(x) {
+        1 => vector_float(NAME, PARAMETERS[0], x),
+        _ => sequence_float(NAME, PARAMETERS[0], x),
     }
 }
 
@@ -161,7 +154,7 @@ fn resized(
         && element(field.data_type()).is_some()
     {
         let inner = resized(field.data_type(), out_features, check)?;
-        return Ok(super::coercion::list_of(list, inner));
+        return Ok(list_of(list, inner));
     }
     match list {
         DataType::FixedSizeList(field, size) => {
@@ -173,17 +166,6 @@ fn resized(
         }
         other => Ok(other.clone()),
     }
-}
-
-fn check_width(layer: &Layer, found: usize, who: &str, source: &str) -> Result<()> {
-    let expected = layer.in_features();
-    if found != expected {
-        return exec_err!(
-            "{who} has {found} numbers, the layer of '{source}' takes {expected} (in_features): name the \
-             column that it was made for, or another layer"
-        );
-    }
-    Ok(())
 }
 
 impl ScalarUDFImpl for Linear {
@@ -203,19 +185,14 @@ impl ScalarUDFImpl for Linear {
                 PARAMETERS.join(", ")
             );
         };
-        let depth = depth(x);
-        let float = match depth {
-            1 => vector_float(NAME, PARAMETERS[0], x)?,
-            _ => sequence_float(NAME, PARAMETERS[0], x)?,
-        };
+        // Untyped NULLs take the type of the weights, whichever that is.
+        let float = float_of(x)?.unwrap_or(FloatType::Float32);
         for (name, text) in PARAMETERS[1..].iter().zip(texts) {
             if !text.is_string() && !text.is_null() {
                 return plan_err!("{name} of {NAME} must be text, got {text}");
             }
         }
-        // Untyped NULLs take the type of the weights, whichever that is.
-        let float = float.unwrap_or(FloatType::Float32);
-        let mut coerced = vec![nested(x, depth, float.data_type())];
+        let mut coerced = vec![nested(x, depth(x), float.data_type())];
         coerced.extend_from_slice(texts);
         Ok(coerced)
     }
@@ -284,125 +261,4 @@ impl ScalarUDFImpl for Linear {
     fn documentation(&self) -> Option<&Documentation> {
         self.doc()
     }
-}
-
-fn leaf(list: &DataType) -> &DataType {
-    match element(list) {
-        Some(field) => leaf(field.data_type()),
-        None => list,
-    }
-}
-
-/// x·Wᵀ + b for every vector of a column, in one product.
-fn project<T>(x: &ArrayRef, layer: &Layer, data_type: &DataType, source: &str) -> Result<ArrayRef>
-where
-    T: InLayer + ArrowPrimitiveType<Native: Real>,
-{
-    let x = if leaf(x.data_type()) == &T::DATA_TYPE {
-        Arc::clone(x)
-    } else {
-        cast(
-            x,
-            &nested(x.data_type(), depth(x.data_type()), T::DATA_TYPE),
-        )?
-    };
-    if depth(data_type) == 1 {
-        let row_place = |row| place(NAME, PARAMETERS[0], row);
-        return project_vectors::<T>(&x, 0..x.len(), layer, data_type, source, &row_place);
-    }
-    let rows = ListRows::try_new(&x)?;
-    let span = rows.span(0..rows.len());
-    let lengths: Vec<usize> = (0..rows.len())
-        .map(|row| rows.span(row..row + 1).len())
-        .collect();
-    let all = without_vectors_of_null(&rows, &lengths, span.clone())?;
-    let vector_place = |vector: usize| {
-        let row = (0..rows.len()).find(|row| rows.span(*row..row + 1).end > vector + span.start);
-        let row = row.unwrap_or_default();
-        let position = vector + span.start - rows.span(row..row + 1).start;
-        format!("{}: position {position}", place(NAME, PARAMETERS[0], row))
-    };
-    let Some(vector_type) = element(data_type).map(|field| field.data_type()) else {
-        return internal_err!("{NAME} was planned to give {data_type}");
-    };
-    let vectors = project_vectors::<T>(
-        &all,
-        0..all.len(),
-        layer,
-        vector_type,
-        source,
-        &vector_place,
-    )?;
-    lists(data_type, &lengths, vectors, x.nulls().cloned())
-}
-
-/// The vectors of all sequences, those of NULL sequences NULL: nobody knows what they hold.
-fn without_vectors_of_null(
-    rows: &ListRows<'_>,
-    lengths: &[usize],
-    span: Range<usize>,
-) -> Result<ArrayRef> {
-    let all = rows.values().slice(span.start, span.len());
-    if (0..rows.len()).all(|row| rows.range(row).is_some() || lengths[row] == 0) {
-        return Ok(all);
-    }
-    let mut nulls = NullBufferBuilder::new(all.len());
-    for (row, &length) in lengths.iter().enumerate() {
-        match rows.range(row) {
-            None => nulls.append_n_nulls(length),
-            Some(own) => match rows.values().nulls() {
-                Some(present) => nulls.append_buffer(&present.slice(own.start, own.len())),
-                None => nulls.append_n_non_nulls(length),
-            },
-        }
-    }
-    let data = all.to_data().into_builder().nulls(nulls.finish());
-    Ok(make_array(data.build()?))
-}
-
-fn project_vectors<T>(
-    lists_of_x: &ArrayRef,
-    range: Range<usize>,
-    layer: &Layer,
-    data_type: &DataType,
-    source: &str,
-    place: &dyn Fn(usize) -> String,
-) -> Result<ArrayRef>
-where
-    T: InLayer + ArrowPrimitiveType<Native: Real>,
-{
-    let mut x = vectors::<T>(lists_of_x, range, place)?;
-    x.set_width(layer.in_features());
-    let valid = |row: usize| x.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
-    let first = (0..x.len()).find(|&row| valid(row)).unwrap_or_default();
-    check_width(layer, x.view().ncols(), &place(first), source)?;
-    let width = layer.out_features();
-    let total = check_total(
-        NAME,
-        data_type,
-        std::iter::repeat_n(width, x.len()),
-        x.len(),
-    )?;
-    let mut output = vec![T::default_value(); total];
-    let numbers = T::numbers(layer);
-    let target = ArrayViewMut2::from_shape((x.len(), width), &mut output)
-        .map_err(|error| exec_datafusion_err!("{NAME}: {error}"))?;
-    linear(x.view(), numbers.weight(), numbers.bias(), target)
-        .map_err(|error| exec_datafusion_err!("{}: {error}", place(first)))?;
-    if let Some(bad) = output
-        .iter()
-        .position(|number| !number.to_f64().is_finite())
-        && width > 0
-    {
-        return exec_err!(
-            "{}: the result is {:?} in place {} (counted from 0): remove NaN, infinity and numbers that \
-             are too large from the vector, or write NULL for it",
-            place(bad / width),
-            output[bad],
-            bad % width
-        );
-    }
-    let output = PrimitiveArray::<T>::new(ScalarBuffer::from(output), None);
-    let lengths = vec![width; x.len()];
-    lists(data_type, &lengths, Arc::new(output), x.nulls.clone())
 }

@@ -105,7 +105,7 @@ pub(crate) fn sequences<T: ArrowPrimitiveType>(
 
 /// `None` if all are valid.
 pub(crate) fn null_buffer(valid: impl Iterator<Item = bool>) -> Option<NullBuffer> {
-    Some(NullBuffer::from_iter(valid)).filter(|nulls| nulls.null_count() > 0)
+    Some(valid.collect::<NullBuffer>()).filter(|nulls| nulls.null_count() > 0)
 }
 
 /// Lists of `data_type` and these lengths.

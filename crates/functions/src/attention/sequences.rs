@@ -29,7 +29,7 @@ impl Argument {
 /// The arguments of a call.
 #[derive(Debug)]
 pub(crate) struct Arguments {
-    arguments: Vec<Argument>,
+    all: Vec<Argument>,
     rows: usize,
     all_constant: bool,
 }
@@ -45,7 +45,7 @@ impl Arguments {
             Ok(Argument { array, is_constant })
         });
         Ok(Self {
-            arguments: arguments.collect::<Result<_>>()?,
+            all: arguments.collect::<Result<_>>()?,
             rows: if all_constant { 1 } else { number_rows },
             all_constant,
         })
@@ -61,14 +61,14 @@ impl Arguments {
     }
 
     pub(crate) fn get(&self, place: usize) -> Option<&Argument> {
-        self.arguments.get(place)
+        self.all.get(place)
     }
 
     pub(crate) fn required(&self, place: usize) -> Result<&Argument> {
-        match self.get(place) {
-            Some(argument) => Ok(argument),
-            None => internal_err!("argument {place} is missing"),
-        }
+        let Some(argument) = self.get(place) else {
+            return internal_err!("argument {place} is missing");
+        };
+        Ok(argument)
     }
 
     /// A number of a row, `None` for NULL and for an argument that is left out.
@@ -214,23 +214,22 @@ where
     }
     let width = first.map(|(_, width)| width);
     let shape = (range.len(), width.unwrap_or_default());
-    let matrix = match &nulls {
-        None => ArrayView2::from_shape(shape, &numbers.values()[span])
+    let matrix = if nulls.is_none() {
+        ArrayView2::from_shape(shape, &numbers.values()[span])
             .map_err(|error| exec_datafusion_err!("{}: {error}", place(range.start)))?
-            .into(),
-        Some(_) => {
-            let mut copy = Array2::zeros(shape);
-            for (mut target, row) in copy.rows_mut().into_iter().zip(range) {
-                if let Some(own) = rows.range(row) {
-                    let source = &numbers.values()[own];
-                    target
-                        .iter_mut()
-                        .zip(source)
-                        .for_each(|(to, from)| *to = *from);
-                }
+            .into()
+    } else {
+        let mut copy = Array2::zeros(shape);
+        for (mut target, row) in copy.rows_mut().into_iter().zip(range) {
+            if let Some(own) = rows.range(row) {
+                let source = &numbers.values()[own];
+                target
+                    .iter_mut()
+                    .zip(source)
+                    .for_each(|(to, from)| *to = *from);
             }
-            copy.into()
         }
+        copy.into()
     };
     Ok(Vectors {
         matrix,

@@ -109,11 +109,11 @@ impl ScalarUDFImpl for AttentionWeights {
         let [query, keys, ..] = arg_types else {
             return internal_err!("{NAME} was planned without keys");
         };
-        match (element(query), element(keys)) {
-            // A weight is NULL where a key is.
-            (Some(number), Some(_)) => Ok(list_of(keys, number.data_type().clone())),
-            _ => internal_err!("{NAME} was planned without lists"),
-        }
+        let (Some(number), Some(_)) = (element(query), element(keys)) else {
+            return internal_err!("{NAME} was planned without lists");
+        };
+        // A weight is NULL where a key is.
+        Ok(list_of(keys, number.data_type().clone()))
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {

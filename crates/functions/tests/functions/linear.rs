@@ -112,12 +112,9 @@ async fn one_layer_needs_no_name_and_floats_stay_narrow() {
     assert_eq!(shown(&ctx, &wide).await, ["List(Float64)"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn bad_input() {
-    let folder = tempfile::tempdir().unwrap();
-    let ctx = session(SessionConfig::new());
-    let path = |name: &str| folder.path().join(name);
-    write(&ctx, &path("layers.parquet"), LAYERS).await;
+async fn write_files(ctx: &SessionContext, folder: &Path) {
+    let path = |name: &str| folder.join(name);
+    write(ctx, &path("layers.parquet"), LAYERS).await;
     for (name, rows) in [
         ("none", "SELECT 1 AS bias"),
         ("text", "SELECT ['a'] AS weight"),
@@ -136,9 +133,16 @@ async fn bad_input() {
         ("single", "SELECT [1.0] AS weight"),
         ("empty", "SELECT [1.0] AS weight WHERE false"),
     ] {
-        write(&ctx, &path(&format!("{name}.parquet")), rows).await;
+        write(ctx, &path(&format!("{name}.parquet")), rows).await;
     }
     std::fs::write(path("broken.parquet"), "not Parquet").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_files_and_vectors() {
+    let folder = tempfile::tempdir().unwrap();
+    let ctx = session(SessionConfig::new());
+    write_files(&ctx, folder.path()).await;
     for (x, file, name, expected) in [
         ("[1.0]", "layers", "'a'", "has 1 numbers, the layer of"),
         (
@@ -210,11 +214,16 @@ async fn bad_input() {
             "is not a Parquet file of weights",
         ),
     ] {
-        let file = path(&format!("{file}.parquet"));
+        let file = folder.path().join(format!("{file}.parquet"));
         let sql = format!("SELECT linear({x}, '{}', {name})", file.display());
         let message = error(&ctx, &sql).await;
         assert!(message.contains(expected), "{sql}: {message}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_calls() {
+    let ctx = session(SessionConfig::new());
     for (call, expected) in [
         ("linear([1.0])", "linear takes 2 or 3 arguments, got 1"),
         (

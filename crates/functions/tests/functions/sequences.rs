@@ -426,6 +426,11 @@ async fn bad_rows() {
             "{bad}: {message}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_constants_of_the_right_type() {
+    let ctx = context();
     let per_head = "SELECT multi_head_attention([[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 2,
         attn_mask => [[[true]]], kv_num_heads => 2, is_causal => false, scale => 1, softcap => 0)";
     let message = error(&ctx, per_head).await;

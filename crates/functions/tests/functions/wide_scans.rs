@@ -1,6 +1,6 @@
 //! Scans of sequences give batches that are cut by bytes.
 
-use datafusion::arrow::array::Array;
+use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use lakefold_functions::WIDE_BATCH_BYTES;
 
@@ -9,16 +9,13 @@ use crate::support::{query, session};
 /// Rows of each batch, and the most bytes of numbers in one.
 async fn batches(ctx: &SessionContext, sql: &str) -> (Vec<usize>, usize) {
     let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
-    let bytes = |batch: &datafusion::arrow::array::RecordBatch| {
+    let bytes = |batch: &RecordBatch| {
         let columns = batch.columns().iter();
         let bytes = columns.map(|column| column.to_data().get_slice_memory_size().unwrap());
         bytes.sum::<usize>()
     };
     let largest = batches.iter().map(bytes).max().unwrap_or_default();
-    (
-        batches.iter().map(|batch| batch.num_rows()).collect(),
-        largest,
-    )
+    (batches.iter().map(RecordBatch::num_rows).collect(), largest)
 }
 
 /// 20 rows of 4 MiB: a dictionary makes the file small, which must not deceive.
