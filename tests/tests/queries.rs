@@ -192,10 +192,9 @@ async fn pooled_documents() {
     let packages = column(&rows, 1);
     assert!(packages.is_sorted_by(|a, b| a >= b) && packages.iter().all(|n| *n >= 4.0));
     let moved = column(&rows, 2);
-    assert!(
-        moved.iter().all(|distance| (1e-3..0.7).contains(distance)),
-        "{moved:?}"
-    );
+    // Equal parts weigh the same, so that a document of nothing else stays where it was.
+    assert!(moved.iter().all(|distance| (0.0..0.7).contains(distance)));
+    assert!(moved.iter().sum::<f64>() / moved.len() as f64 > 0.05);
     for place in 0..2 {
         let coordinates: Vec<f64> = rows.iter().map(|row| list(&row[3])[place]).collect();
         let n = coordinates.len() as f64;
