@@ -105,10 +105,10 @@ impl ScalarUDFImpl for BarycenterWeights {
         let [features, neighbors, ..] = arg_types else {
             return internal_err!("{NAME} was planned without neighbors");
         };
-        match element(features) {
-            Some(number) => Ok(list_of(neighbors, number.data_type().clone())),
-            None => internal_err!("{NAME} was planned without lists"),
-        }
+        let Some(number) = element(features) else {
+            return internal_err!("{NAME} was planned without lists");
+        };
+        Ok(list_of(neighbors, number.data_type().clone()))
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {

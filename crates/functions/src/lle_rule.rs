@@ -34,7 +34,7 @@ impl PhysicalOptimizerRule for EmbedWithLleExec {
         let replacement = Replacement {
             is_call: |expr| arguments::<LleEmbed>(expr).is_some(),
             together: |a, b| a.partition_by() == b.partition_by(),
-            operator: &lle_exec,
+            operator: lle_exec,
         };
         replacement.optimize(plan, config)
     }

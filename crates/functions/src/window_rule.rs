@@ -27,17 +27,17 @@ pub(crate) fn arguments<F: WindowUDFImpl>(expr: &Call) -> Option<&[Arc<dyn Physi
 }
 
 /// An operator for the calls of one function.
-pub(crate) struct Replacement<'a> {
+pub(crate) struct Replacement {
     /// Whether a window function is one of its calls.
     pub(crate) is_call: fn(&Call) -> bool,
     /// Whether two calls can share an operator.
     pub(crate) together: fn(&Call, &Call) -> bool,
     /// The operator, over a plan whose first columns are those of the window operator's input. The last
     /// argument tells whether partitions may be spread.
-    pub(crate) operator: &'a dyn Fn(&[Call], Plan, bool) -> Result<Plan>,
+    pub(crate) operator: fn(&[Call], Plan, bool) -> Result<Plan>,
 }
 
-impl Replacement<'_> {
+impl Replacement {
     /// Replaces every window operator that computes such calls; other window functions of the same operator
     /// stay in one of `DataFusion`'s.
     ///

@@ -72,12 +72,11 @@ impl Lle {
         let (points, n) = (distinct.points(), deviation.len());
         if solver == Solver::Landmarks {
             let n_landmarks = self.n_landmarks(n);
-            let ids = match call.landmarks {
-                Some(ids) => ids.to_vec(),
-                None => {
-                    let choice = self.landmark_choice();
-                    choose(points, choice, n_landmarks, self.seed(), call.control)?
-                }
+            let ids = if let Some(ids) = call.landmarks {
+                ids.to_vec()
+            } else {
+                let choice = self.landmark_choice();
+                choose(points, choice, n_landmarks, self.seed(), call.control)?
             };
             let solved = landmarks::solve(
                 points,

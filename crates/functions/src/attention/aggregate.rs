@@ -180,7 +180,7 @@ impl<P: ArrowPrimitiveType<Native: Real>> OneGroup<P> {
 
     /// As many zeros as there are rows.
     fn zeros(&mut self, rows: &[ArrayRef]) -> usize {
-        let rows = rows.first().map_or(0, |array| array.len());
+        let rows = rows.first().map_or(0, Array::len);
         self.indices.resize(rows.max(self.indices.len()), 0);
         rows
     }

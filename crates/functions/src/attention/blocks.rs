@@ -111,9 +111,7 @@ impl Request {
         }
         let rows = means.rows().into_iter().zip(&attended);
         let kept = rows.filter(|(_, attended)| **attended);
-        let numbers = kept
-            .flat_map(|(row, _)| row.to_vec())
-            .map(|value| value.to_f64());
+        let numbers = kept.flat_map(|(row, _)| row.to_vec()).map(Score::to_f64);
         let Some(float) = FloatType::of_list(&self.data_type) else {
             return internal_err!("a list was expected");
         };
@@ -202,8 +200,8 @@ impl<T: Real> Problem<'_, T> {
         }
         // Distances are differences of products: they are centred first and taken in f64, because what is left
         // of large numbers decides.
-        let mut keys = self.keys.mapv(|v| v.to_f64());
-        let mut queries = self.queries.mapv(|v| v.to_f64());
+        let mut keys = self.keys.mapv(Score::to_f64);
+        let mut queries = self.queries.mapv(Score::to_f64);
         if let Some(centre) = keys.mean_axis(Axis(0)) {
             keys -= &centre;
             queries -= &centre;
@@ -211,7 +209,7 @@ impl<T: Real> Problem<'_, T> {
         let problem = Problem {
             queries: queries.into(),
             keys: keys.into(),
-            values: self.values.mapv(|v| v.to_f64()).into(),
+            values: self.values.mapv(Score::to_f64).into(),
             similarity: self.similarity,
             scale: self.scale,
         };

@@ -328,7 +328,7 @@ impl<P: ArrowPrimitiveType<Native: Real>> GroupsAccumulator for TypedGroups<P> {
         values: &[ArrayRef],
         opt_filter: Option<&BooleanArray>,
     ) -> Result<Vec<ArrayRef>> {
-        let rows = values.first().map_or(0, |array| array.len());
+        let rows = values.first().map_or(0, Array::len);
         let mut each = Self(AttentionGroups::new(
             self.0.columns.clone(),
             self.0.scoring,

@@ -34,7 +34,7 @@ impl PhysicalOptimizerRule for AttendInBlocks {
         let replacement = Replacement {
             is_call: |expr| arguments::<SelfAttention>(expr).is_some(),
             together: |a, b| a.partition_by() == b.partition_by() && a.order_by() == b.order_by(),
-            operator: &attention_exec,
+            operator: attention_exec,
         };
         replacement.optimize(plan, config)
     }

@@ -103,15 +103,12 @@ impl Run {
             let Some(input) = &mut self.input else {
                 return Ok(None);
             };
-            let whole = match input.next().await.transpose()? {
-                Some(batch) => self.take(batch)?,
-                None => {
-                    self.input = None;
-                    Some(std::mem::replace(
-                        &mut self.waiting,
-                        Chunk::new(&self.budget),
-                    ))
-                }
+            let whole = if let Some(batch) = input.next().await.transpose()? {
+                self.take(batch)?
+            } else {
+                self.input = None;
+                let rest = Chunk::new(&self.budget);
+                Some(std::mem::replace(&mut self.waiting, rest))
             };
             let Some(chunk) = whole.filter(|chunk| !chunk.batches.is_empty()) else {
                 continue;
@@ -188,19 +185,19 @@ impl Work {
     fn attend(&self, chunk: Chunk, cancelled: &AtomicBool) -> Result<(Vec<RecordBatch>, Budget)> {
         let Chunk { batches, held } = chunk;
         let rows = batches.iter().map(RecordBatch::num_rows).sum();
-        let keys = self.gathered(&self.partition_by, &batches)?;
+        let keys = gathered(&self.partition_by, &batches)?;
         let partitions = runs(&keys, rows)?;
         let order: Vec<_> = self
             .order_by
             .iter()
             .map(|order| Arc::clone(&order.expr))
             .collect();
-        let order = self.gathered(&order, &batches)?;
+        let order = gathered(&order, &batches)?;
         let options: Vec<SortOptions> = self.order_by.iter().map(|order| order.options).collect();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.calls.len());
         for call in &*self.calls {
             let frames = frames(&call.frame, &order, &options, &partitions)?;
-            let lists = self.gathered(&call.arguments, &batches)?;
+            let lists = gathered(&call.arguments, &batches)?;
             let [query, key, value] = lists.as_slice() else {
                 return datafusion::common::internal_err!("{NAME} has three arguments");
             };
@@ -233,32 +230,31 @@ impl Work {
         });
         Ok((batches.collect::<Result<_>>()?, held))
     }
+}
 
-    /// Expressions over all batches, a column each. One batch is not copied.
-    fn gathered(
-        &self,
-        expressions: &[Arc<dyn PhysicalExpr>],
-        batches: &[RecordBatch],
-    ) -> Result<Vec<ArrayRef>> {
-        let gather = |expression: &Arc<dyn PhysicalExpr>| {
-            let parts = batches
-                .iter()
-                .map(|batch| expression.evaluate(batch)?.into_array(batch.num_rows()))
-                .collect::<Result<Vec<_>>>()?;
-            if let [only] = parts.as_slice() {
-                return Ok(Arc::clone(only));
-            }
-            let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-            Ok(concat(&parts)?)
-        };
-        expressions.iter().map(gather).collect()
-    }
+/// Expressions over all batches, a column each. One batch is not copied.
+fn gathered(
+    expressions: &[Arc<dyn PhysicalExpr>],
+    batches: &[RecordBatch],
+) -> Result<Vec<ArrayRef>> {
+    let gather = |expression: &Arc<dyn PhysicalExpr>| {
+        let parts = batches
+            .iter()
+            .map(|batch| expression.evaluate(batch)?.into_array(batch.num_rows()))
+            .collect::<Result<Vec<_>>>()?;
+        if let [only] = parts.as_slice() {
+            return Ok(Arc::clone(only));
+        }
+        let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+        Ok(concat(&parts)?)
+    };
+    expressions.iter().map(gather).collect()
 }
 
 /// Rows with equal keys that follow one another.
 fn runs(keys: &[ArrayRef], rows: usize) -> Result<Vec<Range<usize>>> {
     if keys.is_empty() {
-        return Ok(vec![0..rows]);
+        return Ok(std::iter::once(0..rows).collect());
     }
     Ok(partition(keys)?.ranges())
 }

@@ -139,7 +139,7 @@ impl<'a, T: Real + ArrowNativeType> Vectors<'a, T> {
     /// Numbers of a query and of a value, unless no row is present.
     pub(crate) fn sizes(&self) -> Option<(usize, usize)> {
         let any = self.present.count_set_bits() > 0;
-        any.then(|| (self.query.extent.dimensions, self.value.extent.dimensions))
+        any.then_some((self.query.extent.dimensions, self.value.extent.dimensions))
     }
 
     pub(crate) fn is_present(&self, row: usize) -> bool {

@@ -121,6 +121,7 @@ fn position(row: usize) -> usize {
 }
 
 type Sees = fn(usize, usize) -> bool;
+type BoxedSees = Box<dyn Fn(usize, usize) -> bool>;
 
 /// OVER clauses and what they let a row see.
 const FRAMES: [(&str, Sees); 8] = [
@@ -238,7 +239,7 @@ async fn operators_are_shared_and_columns_stay_in_place() {
             .all(|(row, n)| *n as usize == row % 40 + 1)
     );
     let same = |a: usize, b: usize| a / 40 == b / 40;
-    let frames: [(usize, Box<dyn Fn(usize, usize) -> bool>); 3] = [
+    let frames: [(usize, BoxedSees); 3] = [
         (1, Box::new(move |a, b| same(a, b) && b <= a)),
         (3, Box::new(same)),
         (4, Box::new(move |a, b| same(a, b) && b <= a && b + 2 >= a)),
@@ -405,6 +406,14 @@ async fn large_scores_and_infinite_ones() {
     }
 }
 
+fn spills(plan: &Arc<dyn datafusion::physical_plan::ExecutionPlan>) -> usize {
+    let own = plan
+        .metrics()
+        .and_then(|metrics| metrics.spill_count())
+        .unwrap_or(0);
+    own + plan.children().into_iter().map(spills).sum::<usize>()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_groups_are_spilled_and_come_out_right() {
     const GROUPS: i64 = 60_000;
@@ -435,13 +444,6 @@ async fn many_groups_are_spilled_and_come_out_right() {
             found.extend(groups.iter().copied().zip(lists(batch.column(1))));
         }
         found.sort_by_key(|(group, _)| *group);
-        fn spills(plan: &Arc<dyn datafusion::physical_plan::ExecutionPlan>) -> usize {
-            let own = plan
-                .metrics()
-                .and_then(|metrics| metrics.spill_count())
-                .unwrap_or(0);
-            own + plan.children().into_iter().map(spills).sum::<usize>()
-        }
         results.push((spills(&plan), found));
     }
     assert_eq!(results[1].1.len(), GROUPS as usize);
