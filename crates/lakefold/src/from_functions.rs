@@ -1,11 +1,8 @@
-//! Functions in FROM, and the models that a statement names: what must be known before planning.
-
-use std::ops::ControlFlow;
+//! Functions in FROM: what must be known before planning.
 
 use datafusion::error::{DataFusionError, Result};
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectNamePart, Query, TableFactor,
-    Value, Visit, Visitor,
+    Expr, FunctionArg, FunctionArgExpr, ObjectNamePart, Query, TableFactor, Value,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -55,39 +52,4 @@ fn query_of(argument: &Expr) -> Result<Option<Box<Query>>> {
         .and_then(|mut parser| parser.parse_query())
         .map(Some)
         .map_err(|error| DataFusionError::SQL(Box::new(error), None))
-}
-
-/// The paths and URLs that a statement names as models of `lle_transform`.
-pub(crate) fn models(statement: &impl Visit) -> Vec<String> {
-    let mut search = Models(Vec::new());
-    let ControlFlow::Continue(()) = statement.visit(&mut search);
-    search.0
-}
-
-struct Models(Vec<String>);
-
-impl Visitor for Models {
-    type Break = std::convert::Infallible;
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
-        if let Expr::Function(function) = expr
-            && function
-                .name
-                .to_string()
-                .eq_ignore_ascii_case("lle_transform")
-            && let FunctionArguments::List(list) = &function.args
-        {
-            for argument in &list.args {
-                let (FunctionArg::Unnamed(argument)
-                | FunctionArg::Named { arg: argument, .. }
-                | FunctionArg::ExprNamed { arg: argument, .. }) = argument;
-                if let FunctionArgExpr::Expr(Expr::Value(value)) = argument
-                    && let Value::SingleQuotedString(path) = &value.value
-                {
-                    self.0.push(path.clone());
-                }
-            }
-        }
-        ControlFlow::Continue(())
-    }
 }

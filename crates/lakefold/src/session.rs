@@ -21,11 +21,12 @@ use lakefold_functions::{
     FitReporter, FitReporterHandle, LLE_OPTION_NAMES, LleTransform, WINDOW_FUNCTION_NAMES,
     register_all,
 };
-use lakefold_lake::WriteWholeFiles;
+use lakefold_lake::{
+    Job, JobControl, JobDescription, JobSummary, WriteWholeFiles, transform_models,
+};
 
 use crate::copy::warn_of_existing_files;
 use crate::errors::error_message;
-use crate::from_functions::models;
 use crate::memory::default_memory_limit;
 use crate::rewrite::{Functions, KnownFunction, rewrite};
 
@@ -236,12 +237,28 @@ impl Session {
         self.context.execute_logical_plan(plan).await
     }
 
+    /// Runs a job within this session's limits, until everything is written or `control` stops it.
+    ///
+    /// # Errors
+    /// See [`lakefold_lake::run_job`].
+    pub async fn run_job(&self, job: &Job, control: &JobControl) -> Result<JobSummary> {
+        lakefold_lake::run_job(&self.context, job, control).await
+    }
+
+    /// What a job would do.
+    ///
+    /// # Errors
+    /// See [`lakefold_lake::plan_job`].
+    pub async fn plan_job(&self, job: &Job) -> Result<JobDescription> {
+        lakefold_lake::plan_job(&self.context, job).await
+    }
+
     /// Reads the models that `lle_transform` is called with, from wherever they are.
     async fn load_models(&self, statement: &Statement) -> Result<()> {
         let models = match statement {
-            Statement::Statement(inner) => models(inner.as_ref()),
+            Statement::Statement(inner) => transform_models(inner.as_ref()),
             Statement::CopyTo(copy) => match &copy.source {
-                CopyToSource::Query(query) => models(query.as_ref()),
+                CopyToSource::Query(query) => transform_models(query.as_ref()),
                 CopyToSource::Relation(_) => vec![],
             },
             Statement::Explain(explain) => {
