@@ -68,7 +68,7 @@ impl ChunkRun {
             Ok(batches) => batches,
             Err(error) => return Err(self.explained(chunk, error).await),
         };
-        let schema = batches.schema();
+        let schema = plan.output_schema(chunk, &batches.schema());
         let aside = self.output.begin(&chunk.name).await?;
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let properties = properties(&plan.job, &schema)?;

@@ -16,6 +16,7 @@ mod footers;
 mod manifest;
 mod models;
 mod output;
+mod pinned;
 mod plan;
 mod report;
 mod resume;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::{ScalarValue, plan_datafusion_err, plan_err};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
@@ -24,6 +24,7 @@ use super::expressions::Expressions;
 use super::footers::{InputFile, InputFiles, read_footers};
 use super::manifest::{Definition, OUTPUT_VERSION, job_id};
 use super::models::{LoadedModel, load_models};
+use super::pinned::Pinned;
 use super::spec::{Job, OnInvalid, Task};
 use super::writer::BATCHES_AHEAD;
 use crate::Location;
@@ -38,6 +39,11 @@ const BASE_MEMORY: usize = 96 << 20;
 const CHUNK_MEMORY: usize = 24 << 20;
 /// Metadata that Lakefold writes.
 const OWN_KEYS: &str = "lakefold.";
+
+/// Whether the output says it again: not how the input's columns were, or what an earlier job did.
+fn is_passed_on(key: &str) -> bool {
+    key != "ARROW:schema" && !key.starts_with(OWN_KEYS)
+}
 
 /// A job, planned.
 #[derive(Debug)]
@@ -70,6 +76,7 @@ impl JobPlan {
         let output = Location::parse(&job.output)?;
         let input = read_footers(&state, &location).await?;
         check_apart(&input, &output)?;
+        let state = pinned(state, &input);
         let metas: Vec<_> = input.files.iter().map(|file| file.meta.clone()).collect();
         let partitions = read_partitions(&location, &metas)?;
         let partitions = kept_partitions(partitions, &input.schema);
@@ -224,6 +231,16 @@ impl JobPlan {
         )
     }
 
+    /// The columns of the output, with what the input file's schema says of the whole table. Some readers
+    /// look for it there, some in the file's metadata, so it is in both.
+    pub(crate) fn output_schema(&self, chunk: &Chunk, columns: &SchemaRef) -> SchemaRef {
+        let said = self.file_of(chunk).schema.metadata().iter();
+        let said = said.filter(|(key, _)| is_passed_on(key));
+        let said = said.map(|(key, value)| (key.clone(), value.clone()));
+        let columns = Schema::new(columns.fields().clone());
+        Arc::new(columns.with_metadata(said.collect()))
+    }
+
     /// What the output file says about itself, beside its columns: nothing that depends on when, where
     /// or by whom it was written.
     pub(crate) fn key_values(&self, chunk: &Chunk) -> Vec<KeyValue> {
@@ -250,10 +267,8 @@ impl JobPlan {
                 format!("{}..{}", groups.start, groups.end),
             ),
         ];
-        let passed_on = file
-            .key_values
-            .iter()
-            .filter(|pair| pair.key != "ARROW:schema" && !pair.key.starts_with(OWN_KEYS));
+        let passed_on = file.key_values.iter();
+        let passed_on = passed_on.filter(|pair| is_passed_on(&pair.key));
         let mut pairs: Vec<KeyValue> = passed_on.cloned().collect();
         pairs.sort_by(|a, b| a.key.cmp(&b.key));
         pairs.extend(own.map(|(key, value)| KeyValue::new(key.to_owned(), value)));
@@ -452,6 +467,17 @@ fn job_state(context: &SessionContext) -> SessionState {
     parquet.binary_as_string = false;
     SessionStateBuilder::new_from_existing(state)
         .with_config(config)
+        .build()
+}
+
+/// The state with the input as it was planned with.
+fn pinned(state: SessionState, input: &InputFiles) -> SessionState {
+    let url = input.location.object_store_url();
+    let known = input.files.iter().map(|file| &file.meta);
+    let env =
+        Pinned::new(Arc::clone(&input.store), known).within(state.runtime_env(), url.as_ref());
+    SessionStateBuilder::new_from_existing(state)
+        .with_runtime_env(Arc::new(env))
         .build()
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
@@ -18,6 +18,9 @@ use super::spec::{ColumnEncoding, Job};
 
 /// Batches between the reader and the writer: the reader waits when there are more.
 pub(crate) const BATCHES_AHEAD: usize = 2;
+
+/// Rows written at once: a row group is over its cap by no more than these.
+const SLICE_ROWS: usize = 1024;
 
 /// What the reader sends.
 #[derive(Debug)]
@@ -103,9 +106,7 @@ pub(crate) fn encode(
     key_values: Vec<KeyValue>,
 ) -> (Result<Encoded>, Option<Aside>) {
     let sink = Hashing::new(aside);
-    // What the input's writer said travels as key-value metadata; every reader puts it back.
-    let plain: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
-    let mut writer = match ArrowWriter::try_new(sink, Arc::clone(&plain), Some(properties)) {
+    let mut writer = match ArrowWriter::try_new(sink, Arc::clone(schema), Some(properties)) {
         Ok(writer) => writer,
         Err(error) => return (Err(failed(error)), None),
     };
@@ -119,8 +120,11 @@ pub(crate) fn encode(
                 Some(Message::Batch(batch)) => {
                     let start = Instant::now();
                     rows += batch.num_rows();
-                    let batch = batch.with_schema(Arc::clone(&plain))?;
-                    writer.write(&batch).map_err(failed)?;
+                    let batch = batch.with_schema(Arc::clone(schema))?;
+                    for start in (0..batch.num_rows()).step_by(SLICE_ROWS) {
+                        let rows = SLICE_ROWS.min(batch.num_rows() - start);
+                        writer.write(&batch.slice(start, rows)).map_err(failed)?;
+                    }
                     writer.inner_mut().inner.keep_up()?;
                     busy += start.elapsed();
                 }

@@ -83,14 +83,15 @@ pub(crate) fn transform(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = lakefold();
     command
         .current_dir(directory)
-        .args(["transform", "lake", "out", "--chunk-rows", "250"])
+        .args(["transform", "lake", "out"])
         .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    if !arguments
-        .iter()
-        .any(|argument| argument.starts_with("--select"))
-    {
+    let given = |flag: &str| arguments.iter().any(|given| given.starts_with(flag));
+    if !given("--chunk-rows") {
+        command.args(["--chunk-rows", "250"]);
+    }
+    if !given("--select") {
         command.args(["--column", "v", "--model", model()]);
     }
     command

@@ -18,8 +18,8 @@ fn every_row_gets_the_embedding_that_sql_gives_it() {
     let wrong = value(&format!(
         "SELECT count(*) FROM '{out}/' o FULL JOIN
          (SELECT *, lle_transform(v, '{}') AS e FROM '{}') i ON o.id = i.id
-         WHERE o.name IS DISTINCT FROM i.name OR o.v IS DISTINCT FROM i.v
-            OR o.embedding IS DISTINCT FROM i.e",
+         WHERE (o.name IS DISTINCT FROM i.name) OR (o.v IS DISTINCT FROM i.v)
+            OR (o.embedding IS DISTINCT FROM i.e)",
         model(),
         lake.display()
     ));
@@ -118,7 +118,7 @@ fn any_row_wise_expressions_and_a_filter() {
         ("(SELECT 1) AS one", "no subqueries"),
         ("unnest(v) AS x", "cannot do 'Unnest'"),
         ("nothing AS x", "nothing"),
-        ("* FROM 'lake/a.parquet' --", "cannot do 'TableScan'"),
+        ("* FROM 'lake/a.parquet' --", "syntax error"),
     ] {
         let text = fails(transform(
             directory.path(),
@@ -157,13 +157,9 @@ fn partitions_are_kept_as_directories() {
     );
     // The files themselves do not have the columns.
     let file = out.join("year=2025/lang=en/x.00000-00000.parquet");
-    assert_eq!(
-        value(&format!(
-            "SELECT count(*) FROM (DESCRIBE SELECT * FROM '{}')",
-            file.display()
-        )),
-        "4"
-    );
+    let query = format!("SELECT lang FROM '{}'", file.display());
+    let text = crate::common::failure(&["-q", "-c", &query]);
+    assert!(text.contains("lang"), "{text}");
     let text = fails(transform(
         directory.path(),
         &["--select=id, upper(lang) AS lang", "--overwrite"],

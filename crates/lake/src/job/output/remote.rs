@@ -27,6 +27,13 @@ const LOCK: &str = "_lakefold/lock.json";
 const PART: usize = 8 << 20;
 /// Parts that are on their way at once.
 const PARTS_IN_FLIGHT: usize = 4;
+/// Pauses before a deletion is tried again.
+const DELETE_PAUSES: [Duration; 4] = [
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
 /// How often the holder of the lease shows that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A lease that did not change for so long, by the watch of whoever waits for it, is nobody's.
@@ -142,9 +149,17 @@ impl RemoteOutput {
 
     pub(crate) async fn remove(&self, names: &[String]) -> Result<()> {
         for name in names {
-            match self.store.delete(&self.path(name)?).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(self.failed("remove", name, error)),
+            let path = self.path(name)?;
+            let mut pauses = DELETE_PAUSES.iter();
+            loop {
+                match self.store.delete(&path).await {
+                    Ok(()) | Err(object_store::Error::NotFound { .. }) => break,
+                    // S3 deletes with POST, which the store does not repeat after a time-out.
+                    Err(error) => match pauses.next() {
+                        Some(pause) => tokio::time::sleep(*pause).await,
+                        None => return Err(self.failed("remove", name, error)),
+                    },
+                }
             }
         }
         Ok(())
