@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use lakefold::{
-    FitOptions, FitValue, Job, JobControl, JobStop, JobSummary, OnInvalid, OutputFormat, Session,
-    Task, error_message, format_bytes,
+    FitOptions, FitValue, Job, JobControl, JobStop, JobSummary, OnInvalid, Session, Task,
+    error_message, format_bytes,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -14,7 +14,7 @@ use crate::args::{FitParameters, SessionArgs};
 use crate::failure::Failure;
 use crate::fit;
 use crate::job_args::{
-    EmbedArgs, FormatArg, JobArgs, JobRunArgs, OnInvalidArg, Places, RunArgs, TransformArgs,
+    EmbedArgs, JobArgs, JobRunArgs, OnInvalidArg, Places, RunArgs, TransformArgs,
 };
 use crate::job_progress::JobProgress;
 use crate::numbers::{counted, grouped};
@@ -60,9 +60,6 @@ fn job(task: Task, places: &Places, arguments: &JobArgs) -> Job {
     job.on_invalid = match arguments.on_invalid {
         OnInvalidArg::Error => OnInvalid::Error,
         OnInvalidArg::Null => OnInvalid::Null,
-    };
-    job.format = match arguments.format {
-        FormatArg::Parquet => OutputFormat::Parquet,
     };
     job.chunk_rows = arguments.chunk_rows;
     job.chunk_bytes = arguments.chunk_bytes;

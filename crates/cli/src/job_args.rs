@@ -123,10 +123,6 @@ pub(crate) struct JobArgs {
     #[arg(long, value_enum, default_value_t = OnInvalidArg::Error)]
     pub(crate) on_invalid: OnInvalidArg,
 
-    /// How the output is committed
-    #[arg(long, value_enum, default_value_t = FormatArg::Parquet)]
-    pub(crate) format: FormatArg,
-
     /// Rows at which a chunk is full; it is one file of the output
     #[arg(long, value_name = "N", default_value = "1048576")]
     pub(crate) chunk_rows: NonZeroUsize,
@@ -205,13 +201,6 @@ pub(crate) enum OnInvalidArg {
     Error,
     /// The embedding is NULL, and the rows are counted
     Null,
-}
-
-/// How the output is committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FormatArg {
-    /// A directory of Parquet files
-    Parquet,
 }
 
 fn pair<T: std::str::FromStr>(text: &str) -> Result<(String, T), String>

@@ -31,8 +31,7 @@ use datafusion::prelude::SessionContext;
 pub use job::{
     ByteSize, ChunkDescription, ColumnEncoding, Compression, FIT_OPTION_NAMES, FitOptions,
     FitValue, Job, JobControl, JobDescription, JobReporter, JobStop, JobSummary, OnInvalid,
-    OutputFormat, Seconds, Task, Work, peak_memory, plan_job, register_store, run_job,
-    transform_models,
+    Seconds, Task, Work, peak_memory, plan_job, register_store, run_job, transform_models,
 };
 pub use listing::{Files, list_files};
 pub use location::{Location, expand_home};

@@ -61,7 +61,7 @@ pub use lakefold_functions::{
 pub use lakefold_lake::{
     ByteSize, ChunkDescription, ColumnEncoding, Compression, FIT_OPTION_NAMES, FitOptions,
     FitValue, Job, JobControl, JobDescription, JobReporter, JobStop, JobSummary, OnInvalid,
-    OutputFormat, Seconds, Task, Work, enable_paths,
+    Seconds, Task, Work, enable_paths,
 };
 pub use memory::{default_memory_limit, physical_memory};
 pub use session::{DEFAULT_ROWS_PER_FILE, Session, SessionBuilder};

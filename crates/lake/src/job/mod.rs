@@ -33,7 +33,6 @@ pub use report::{JobControl, JobReporter, JobStop, JobSummary, Seconds, Work, pe
 pub use run::{plan_job, run_job};
 pub use size::ByteSize;
 pub use spec::{
-    ColumnEncoding, Compression, FIT_OPTION_NAMES, FitOptions, FitValue, Job, OnInvalid,
-    OutputFormat, Task,
+    ColumnEncoding, Compression, FIT_OPTION_NAMES, FitOptions, FitValue, Job, OnInvalid, Task,
 };
 pub use stores::register_store;

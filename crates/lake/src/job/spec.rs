@@ -35,15 +35,6 @@ pub enum OnInvalid {
     Null,
 }
 
-/// How the output is committed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OutputFormat {
-    /// A directory of Parquet files.
-    #[default]
-    Parquet,
-}
-
 /// A number, or `auto`: a parameter of the fit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -143,9 +134,6 @@ pub struct Job {
     /// Encodings by column, in place of the writer's choice.
     #[serde(default, alias = "encodings")]
     pub encoding: BTreeMap<String, ColumnEncoding>,
-    /// How the output is committed.
-    #[serde(default)]
-    pub format: OutputFormat,
     /// Parameters of the fit.
     #[serde(default, deserialize_with = "fit_options")]
     pub fit: FitOptions,
@@ -330,7 +318,6 @@ impl Job {
             row_group_bytes: default_row_group_bytes(),
             compression: Compression::default(),
             encoding: BTreeMap::new(),
-            format: OutputFormat::default(),
             fit: FitOptions::new(),
             options: BTreeMap::new(),
             memory_limit: None,
