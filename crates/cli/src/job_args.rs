@@ -155,6 +155,7 @@ pub(crate) struct JobArgs {
 
 /// How a job is run and watched.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct JobRunArgs {
     /// Print the plan, write nothing: files, chunks, rows, bytes, memory and the model
     #[arg(long)]

@@ -21,6 +21,9 @@ use super::valid_vector::ValidVector;
 /// The function whose first argument is checked.
 const TRANSFORM: &str = "lle_transform";
 
+/// The name of a column of vectors, and the dimensions of the model that takes them.
+pub(crate) type Vector = (String, usize);
+
 /// What a job computes of each row.
 #[derive(Debug, Clone)]
 pub(crate) struct Expressions {
@@ -100,7 +103,7 @@ impl Expressions {
             let names = NamePreserver::new(&node);
             node.map_expressions(|expr| {
                 let name = names.save(&expr);
-                let checked = expr.transform_up(|expr| self.checked(expr, counter.as_ref()))?;
+                let checked = expr.transform_up(|expr| Ok(self.checked(expr, counter.as_ref())))?;
                 Ok(checked.update_data(|expr| name.restore(expr)))
             })
         });
@@ -108,16 +111,16 @@ impl Expressions {
     }
 
     /// `lle_transform(v, m)` as `lle_transform(valid_vector(v), m)`.
-    fn checked(&self, expr: Expr, invalid: Option<&Arc<AtomicUsize>>) -> Result<Transformed<Expr>> {
+    fn checked(&self, expr: Expr, invalid: Option<&Arc<AtomicUsize>>) -> Transformed<Expr> {
         let Some((function, dimensions)) = self.transform_call(&expr) else {
-            return Ok(Transformed::no(expr));
+            return Transformed::no(expr);
         };
         let check = ValidVector::new(dimensions, invalid.map(Arc::clone));
         let mut call = function.clone();
         let vectors = call.args[0].clone();
         let check = Arc::new(ScalarUDF::from(check));
         call.args[0] = Expr::ScalarFunction(ScalarFunction::new_udf(check, vec![vectors]));
-        Ok(Transformed::yes(Expr::ScalarFunction(call)))
+        Transformed::yes(Expr::ScalarFunction(call))
     }
 
     /// A call of `lle_transform`, and the dimensions of its model.
@@ -138,7 +141,7 @@ impl Expressions {
     pub(crate) fn vectors(
         &self,
         chunk: &Arc<dyn TableProvider>,
-    ) -> Result<Option<(LogicalPlan, Vec<(String, usize)>)>> {
+    ) -> Result<Option<(LogicalPlan, Vec<Vector>)>> {
         let (mut keep, mut vectors, mut found, mut scan) = (None, Vec::new(), Vec::new(), None);
         self.plan.apply(|node| {
             match node {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
-use datafusion::common::{exec_err, plan_err};
+use datafusion::common::{exec_datafusion_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionContext;
@@ -107,10 +107,8 @@ async fn is_fitted(
 async fn model_id(context: &SessionContext, job: &Job, model: &str) -> Result<String> {
     let call = format!("lle_transform(v, '{}')", model.replace('\'', "''"));
     let models = load_models(context, &call, &job.options).await?;
-    match models.into_iter().next() {
-        Some(model) => Ok(model.id),
-        None => exec_err!("the model '{model}' was not read"),
-    }
+    let found = models.into_iter().next().map(|found| found.id);
+    found.ok_or_else(|| exec_datafusion_err!("the model '{model}' was not read"))
 }
 
 /// Fits, and returns the model's id.
@@ -151,15 +149,15 @@ async fn fit_table(
         context.register_udf(ScalarUDF::from(function));
         rows = format!("SELECT {check}({0}) AS {0} FROM ({rows})", quoted(column));
     }
-    let options: String = job
-        .fit
-        .iter()
-        .map(|(name, value)| format!(", {name} => {}", value.sql()))
+    let options = job.fit.iter();
+    let options = options.map(|(name, value)| format!("{name} => {}", value.sql()));
+    let options: Vec<String> = options
+        .chain([format!("model => '{}'", model.replace('\'', "''"))])
         .collect();
     let sql = format!(
-        "SELECT * FROM lle_fit(({rows}), {}{options}, model => '{}')",
+        "SELECT * FROM lle_fit(({rows}), {}, {})",
         quoted(column),
-        model.replace('\'', "''")
+        options.join(", ")
     );
     context.sql(&sql).await?.collect().await?;
     Ok(())

@@ -5,14 +5,17 @@
 //! recorded with its checksum, and then shown under its name. A job that was killed at any moment goes
 //! on where it stopped and ends with the same bytes.
 
+mod budget;
 mod chunk_run;
 mod chunk_table;
 mod chunks;
+mod description;
 mod diagnose;
 mod digest;
 mod expressions;
 mod fit;
 mod footers;
+mod identity;
 mod manifest;
 mod models;
 mod output;
@@ -27,8 +30,8 @@ mod stores;
 mod valid_vector;
 mod writer;
 
+pub use description::{ChunkDescription, JobDescription};
 pub use models::transform_models;
-pub use plan::{ChunkDescription, JobDescription};
 pub use report::{JobControl, JobReporter, JobStop, JobSummary, Seconds, Work, peak_memory};
 pub use run::{plan_job, run_job};
 pub use size::ByteSize;

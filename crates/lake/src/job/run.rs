@@ -10,10 +10,11 @@ use futures::StreamExt;
 
 use super::chunk_run::{ChunkRun, Done};
 use super::chunks::Chunk;
+use super::description::JobDescription;
 use super::fit::ensure_model;
 use super::manifest::Manifest;
 use super::output::{Output, OutputLock};
-use super::plan::{JobDescription, JobPlan};
+use super::plan::JobPlan;
 use super::report::{JobControl, JobSummary, Seconds, Work, peak_memory};
 use super::resume::reconcile;
 use super::spec::{Job, Task};
@@ -130,10 +131,9 @@ pub async fn run_job(
 
 /// Stores of the input and of the output.
 fn register_stores(context: &SessionContext, job: &Job) -> Result<()> {
-    for text in [Some(&job.input), Some(&job.output), job.model.as_ref()] {
-        if let Some(text) = text {
-            register_store(context, &Location::parse(text)?, &job.options)?;
-        }
+    let places = [Some(&job.input), Some(&job.output), job.model.as_ref()];
+    for text in places.into_iter().flatten() {
+        register_store(context, &Location::parse(text)?, &job.options)?;
     }
     Ok(())
 }
