@@ -407,7 +407,7 @@ mod tests {
     fn mistakes_are_named_with_their_place() {
         let start = "command = 'transform'\ninput = 'a'\noutput = 'b'\n";
         for (text, wanted) in [
-            ("colum = 'v'", "line 4, column 1"),
+            ("colour = 'v'", "line 4, column 1"),
             ("chunk-bytes = '4x'", "line 4, column 15"),
             ("compression = 'zip'", "line 4, column 15"),
             ("on-invalid = 'skip'", "line 4, column 14"),

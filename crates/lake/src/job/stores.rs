@@ -143,8 +143,8 @@ mod tests {
 
     #[test]
     fn options_are_checked() {
-        let message = error("s3://bucket/x", &[("aws_regoin", "x")]);
-        assert!(message.contains("no option 'aws_regoin'"), "{message}");
+        let message = error("s3://bucket/x", &[("aws_zone", "x")]);
+        assert!(message.contains("no option 'aws_zone'"), "{message}");
         let message = error("s3://bucket/x", &[("max_retries", "many")]);
         assert!(message.contains("must be a whole number"), "{message}");
         let message = error("ftp://host/x", &[]);

@@ -179,27 +179,19 @@ impl RemoteOutput {
     /// for [`EXPIRY`]. Clocks of two machines are never compared.
     pub(crate) async fn lock(&self) -> Result<OutputLock> {
         let path = self.path(LOCK)?;
-        let holder = format!("process {} of {}", std::process::id(), host());
+        let holder = holder();
         let mut seen = None;
         loop {
             let mode = match &seen {
                 None => PutMode::Create,
                 Some(version) => PutMode::Update(UpdateVersion::clone(version)),
             };
-            match put_lease(self.store.as_ref(), &path, &holder, 0, mode).await {
-                Ok(version) => {
-                    return Ok(OutputLock::Remote(Lease::start(
-                        Arc::clone(&self.store),
-                        path,
-                        holder,
-                        version,
-                        self.text.clone(),
-                    )));
-                }
+            let taken = match put_lease(self.store.as_ref(), &path, &holder, 0, mode).await {
+                Ok(version) => Some(version),
                 Err(
                     object_store::Error::AlreadyExists { .. }
                     | object_store::Error::Precondition { .. },
-                ) => {}
+                ) => held_by(self.store.as_ref(), &path, &holder).await,
                 Err(object_store::Error::NotImplemented { .. }) => {
                     return exec_err!(
                         "'{}' has no conditional put, which keeps two jobs apart: for S3, set \
@@ -208,6 +200,15 @@ impl RemoteOutput {
                     );
                 }
                 Err(error) => return Err(self.failed("write", LOCK, error)),
+            };
+            if let Some(version) = taken {
+                return Ok(OutputLock::Remote(Lease::start(
+                    Arc::clone(&self.store),
+                    path,
+                    holder,
+                    version,
+                    self.text.clone(),
+                )));
             }
             seen = self.expired(&path).await?;
         }
@@ -274,9 +275,26 @@ async fn put_lease(
     Ok(put.into())
 }
 
-fn host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map_or_else(|_| "a host".to_owned(), |name| name.trim().to_owned())
+/// The version of the lease, if this holder has it. A request that was repeated after a time-out is
+/// refused when its first attempt had arrived after all.
+async fn held_by(store: &dyn ObjectStore, path: &Path, holder: &str) -> Option<UpdateVersion> {
+    let found = store.get(path).await.ok()?;
+    let version = UpdateVersion {
+        e_tag: found.meta.e_tag.clone(),
+        version: found.meta.version.clone(),
+    };
+    let note = found.bytes().await.ok()?;
+    note.starts_with(format!("{holder}, ").as_bytes())
+        .then_some(version)
+}
+
+/// Process, host and time: a process of the same number on a host of the same name is another holder.
+fn holder() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let host = host.map_or_else(|_| "a host".to_owned(), |name| name.trim().to_owned());
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let since = since.unwrap_or_default().as_nanos();
+    format!("process {} of {host}, since {since}", std::process::id())
 }
 
 /// A lease that is renewed in the background.
@@ -313,12 +331,20 @@ impl Lease {
                     }
                     Err(error) => {
                         tracing::debug!("the lease was not renewed: {error}");
-                        let taken = matches!(
+                        let refused = matches!(
                             error,
                             object_store::Error::Precondition { .. }
                                 | object_store::Error::NotFound { .. }
                         );
-                        if taken || alive.elapsed() > EXPIRY {
+                        let ours = if refused {
+                            held_by(renewed.as_ref(), &at, &holder).await
+                        } else {
+                            None
+                        };
+                        if let Some(next) = ours {
+                            version = next;
+                            alive = tokio::time::Instant::now();
+                        } else if refused || alive.elapsed() > EXPIRY {
                             flag.store(true, Ordering::Relaxed);
                             return;
                         }
