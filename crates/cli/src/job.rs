@@ -203,8 +203,13 @@ fn summary_line(summary: &JobSummary) -> String {
         format_bytes(summary.peak_memory_bytes)
     );
     if summary.chunks_skipped > 0 {
+        let verb = if summary.chunks_skipped == 1 {
+            "was"
+        } else {
+            "were"
+        };
         line = format!(
-            "{line}; {} were written before",
+            "{line}; {} {verb} written before",
             counted(summary.chunks_skipped, "chunk")
         );
     }
