@@ -3,13 +3,14 @@
 .DEFAULT_GOAL := help
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help setup demo test lint fmt-check clippy deny typos advisories docs docs-reference \
+.PHONY: help setup demo test test-lake lint fmt-check clippy deny typos advisories docs docs-reference \
 	bench bench-peers sample-data reference release clean
 
 PYTHON ?= python3
 TEST_FLAGS ?=
 TOOLS := target/venv-tools
 PEERS := target/venv-peers
+LAKE := target/venv-lake
 LAKEFOLD = $(shell cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/lakefold
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -30,6 +31,10 @@ demo: setup ## Build, embed 5,000 real rows with SQL, show what was written to o
 
 test: setup ## Run every test
 	cargo test --workspace $(TEST_FLAGS)
+
+test-lake: setup $(LAKE)/.installed ## Jobs against an S3 server, and other programs as readers of what they wrote
+	cargo build --workspace
+	LAKEFOLD=$(LAKEFOLD) $(LAKE)/bin/python -m pytest -q tests/lake
 
 lint: fmt-check typos deny clippy ## Formatting, spelling, licences, clippy: cheap ones first
 
@@ -86,4 +91,10 @@ $(PEERS)/.installed: benches/peers/requirements.txt
 	@scripts/setup.sh python
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/pip install --quiet --requirement $<
+	touch $@
+
+$(LAKE)/.installed: tests/lake/requirements.txt
+	@scripts/setup.sh python
+	$(PYTHON) -m venv $(LAKE)
+	$(LAKE)/bin/pip install --quiet --requirement $<
 	touch $@

@@ -9,6 +9,7 @@ use datafusion_cli::print_options::MaxRows;
 use lakefold::{Method, Solver};
 
 use crate::auto::NumberOrAuto;
+use crate::job_args::{EmbedArgs, RunArgs, TransformArgs};
 use crate::memory_size::MemoryLimit;
 
 /// Manifold learning as SQL functions over Parquet.
@@ -28,6 +29,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Sql(SqlArgs),
     Fit(FitArgs),
+    Transform(TransformArgs),
+    Embed(EmbedArgs),
+    Run(RunArgs),
     Evaluate(EvaluateArgs),
 }
 
@@ -63,7 +67,7 @@ pub(crate) struct SqlArgs {
 }
 
 /// What every command takes.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SessionArgs {
     /// Memory for fits, sorts, joins and aggregates, such as 512m, 4g, 1.5GiB (units of 1024), or
     /// `unlimited` [default: 80 % of the machine's or container's memory]
@@ -109,6 +113,20 @@ pub(crate) struct FitArgs {
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: String,
 
+    #[command(flatten)]
+    pub(crate) parameters: FitParameters,
+
+    /// What is said of the fit, and where
+    #[arg(long, value_enum, default_value_t = FitFormat::Text)]
+    pub(crate) format: FitFormat,
+
+    #[command(flatten)]
+    pub(crate) session: SessionArgs,
+}
+
+/// Parameters of a fit.
+#[derive(Debug, Args)]
+pub(crate) struct FitParameters {
     /// Dimensions of the embedding, or `auto` [default: 2]
     #[arg(long, value_name = "D")]
     pub(crate) n_components: Option<NumberOrAuto<NonZeroUsize>>,
@@ -145,13 +163,6 @@ pub(crate) struct FitArgs {
     /// Rows that are fitted at most; of more, a sample of this many [default: 65536]
     #[arg(long, value_name = "N")]
     pub(crate) sample_size: Option<NonZeroUsize>,
-
-    /// What is said of the fit, and where
-    #[arg(long, value_enum, default_value_t = FitFormat::Text)]
-    pub(crate) format: FitFormat,
-
-    #[command(flatten)]
-    pub(crate) session: SessionArgs,
 }
 
 /// What `fit` says.

@@ -9,8 +9,17 @@ use crate::stderr::say;
 pub(crate) enum Failure {
     /// With a message for the user.
     Failed(String),
+    /// What was asked for makes no sense, with a message.
+    Usage(String),
     /// By Ctrl-C.
     Interrupted,
+    /// By a signal, in an orderly way.
+    Stopped {
+        /// What is left behind.
+        message: String,
+        /// The signal's number.
+        signal: i32,
+    },
     /// Whoever read stdout has gone, as in `| head`: no news to them or us.
     OutputClosed,
 }
@@ -27,6 +36,14 @@ impl Failure {
                 say("interrupted");
                 // As a shell reports a process that SIGINT (2) ended: 128 + 2.
                 ExitCode::from(130)
+            }
+            Failure::Usage(message) => {
+                say(&format!("error: {message}"));
+                ExitCode::from(2)
+            }
+            Failure::Stopped { message, signal } => {
+                say(message);
+                ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
             }
             Failure::OutputClosed => ExitCode::SUCCESS,
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use lakefold::Session;
 
-use crate::args::{FitArgs, FitFormat};
+use crate::args::{FitArgs, FitFormat, FitParameters};
 use crate::failure::Failure;
 use crate::input::{Input, text};
 use crate::numbers::{counted, grouped, significant};
@@ -21,7 +21,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let start = Instant::now();
     let input = Input::open(session, &arguments.input).await?;
-    let options: String = options(arguments)
+    let options: String = options(&arguments.parameters)
         .into_iter()
         .filter_map(|(name, value)| Some(format!(", {name} => {}", value?)))
         .collect();
@@ -46,7 +46,7 @@ pub(crate) async fn run(
 }
 
 /// Those given, as SQL.
-fn options(arguments: &FitArgs) -> [(&'static str, Option<String>); 9] {
+pub(crate) fn options(arguments: &FitParameters) -> [(&'static str, Option<String>); 9] {
     fn sql(value: Option<&impl ToString>) -> Option<String> {
         value.map(ToString::to_string)
     }

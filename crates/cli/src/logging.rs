@@ -5,12 +5,18 @@ use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::job_args::LogFormat;
 use crate::progress::FitProgress;
 
 /// Warnings of ours by default, and only errors of the libraries below, whose warnings are for
 /// their own developers. `LAKEFOLD_LOG`, else `RUST_LOG`, overrides.
-pub(crate) fn start(quiet: bool, progress: &Arc<FitProgress>) {
-    let ours = if quiet { "error" } else { "warn" };
+pub(crate) fn start(quiet: bool, format: LogFormat, progress: &Arc<FitProgress>) {
+    let ours = match (quiet, format) {
+        (true, _) => "error",
+        (false, LogFormat::Text) => "warn",
+        // Whoever collects events wants to see the work, not only its failures.
+        (false, LogFormat::Json) => "info",
+    };
     let default = format!(
         "error,lakefold={ours},lakefold_lake={ours},lakefold_functions={ours},lakefold_manifold={ours}"
     );
@@ -19,14 +25,18 @@ pub(crate) fn start(quiet: bool, progress: &Arc<FitProgress>) {
         .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
     let filter = EnvFilter::new(chosen.unwrap_or(default));
     let progress = Arc::clone(progress);
+    let writer = move || AboveProgress(Arc::clone(&progress));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
     // Fails only if logging was started before.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .without_time()
-        .with_writer(move || AboveProgress(Arc::clone(&progress)))
-        .try_init();
+    let _ = match format {
+        LogFormat::Text => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .without_time()
+            .with_writer(writer)
+            .try_init(),
+        LogFormat::Json => builder.json().with_writer(writer).try_init(),
+    };
 }
 
 struct AboveProgress(Arc<FitProgress>);

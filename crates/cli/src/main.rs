@@ -1,6 +1,6 @@
 //! The command line of Lakefold: results on stdout, everything else on stderr.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A reader that closes the pipe
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated. A reader that closes the pipe
 //! early (`| head`) ends the program quietly with 0.
 
 mod args;
@@ -9,6 +9,9 @@ mod evaluate;
 mod failure;
 mod fit;
 mod input;
+mod job;
+mod job_args;
+mod job_progress;
 mod logging;
 mod memory_size;
 mod numbers;
@@ -31,6 +34,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use crate::args::{Cli, Command, SqlArgs};
 use crate::failure::Failure;
 use crate::runner::Runner;
+use crate::startup::Start;
 
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
@@ -44,17 +48,20 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Sql(arguments) => sql(&arguments, matches),
         Command::Fit(arguments) => {
-            startup::run("fit", &arguments.session, |runtime, session, progress| {
+            let start = Start::new("fit", &arguments.session);
+            startup::run(&start, |runtime, session, progress| {
                 runtime.block_on(fit::run(&session, &arguments, &progress))
             })
         }
-        Command::Evaluate(arguments) => startup::run(
-            "evaluate",
-            &arguments.session,
-            |runtime, session, progress| {
+        Command::Transform(arguments) => job::transform(&arguments),
+        Command::Embed(arguments) => job::embed(&arguments),
+        Command::Run(arguments) => job::run(&arguments),
+        Command::Evaluate(arguments) => {
+            let start = Start::new("evaluate", &arguments.session);
+            startup::run(&start, |runtime, session, progress| {
                 runtime.block_on(evaluate::run(&session, &arguments, &progress))
-            },
-        ),
+            })
+        }
     };
     result.unwrap_or_else(|failure| failure.report())
 }
@@ -62,15 +69,12 @@ fn main() -> ExitCode {
 /// `lakefold sql`.
 fn sql(arguments: &SqlArgs, matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let scripts = scripts::read(arguments, matches).map_err(Failure::Failed)?;
-    startup::run(
-        "lle_embed",
-        &arguments.session,
-        |runtime, session, progress| {
-            let mut runner = Runner::new(session, arguments, progress);
-            match scripts {
-                Some(scripts) => runtime.block_on(runner.run_scripts(&scripts)),
-                None => repl::run(runtime, &mut runner),
-            }
-        },
-    )
+    let start = Start::new("lle_embed", &arguments.session);
+    startup::run(&start, |runtime, session, progress| {
+        let mut runner = Runner::new(session, arguments, progress);
+        match scripts {
+            Some(scripts) => runtime.block_on(runner.run_scripts(&scripts)),
+            None => repl::run(runtime, &mut runner),
+        }
+    })
 }

@@ -55,6 +55,22 @@ impl FitProgress {
         }
     }
 
+    /// Shows another bar, if any is shown at all.
+    pub(crate) fn show(&self, bar: impl FnOnce() -> ProgressBar) {
+        if self.visible {
+            let mut state = self.lock();
+            state.clear_bar();
+            state.bar = Some(bar());
+        }
+    }
+
+    /// Does something to the bar, if there is one.
+    pub(crate) fn with_bar(&self, change: impl FnOnce(&ProgressBar)) {
+        if let Some(bar) = &self.lock().bar {
+            change(bar);
+        }
+    }
+
     /// The fits since the last call. Removes the bar of a statement that was cancelled.
     pub(crate) fn take(&self) -> Vec<Diagnostics> {
         let mut state = self.lock();

@@ -9,20 +9,41 @@ use tokio::runtime::Runtime;
 
 use crate::args::SessionArgs;
 use crate::failure::Failure;
+use crate::job_args::LogFormat;
 use crate::logging;
 use crate::progress::FitProgress;
 
 /// How long an interrupted fit may take to notice before the process ends without it.
 const CANCELLATION_GRACE: Duration = Duration::from_secs(3);
 
-/// The exit code of `work`, or why it could not start. `name` stands beside its progress bar.
+/// What a command starts with.
+#[derive(Debug)]
+pub(crate) struct Start<'a> {
+    /// Stands beside the progress bar.
+    pub(crate) name: &'static str,
+    pub(crate) arguments: &'a SessionArgs,
+    pub(crate) log_format: LogFormat,
+}
+
+impl<'a> Start<'a> {
+    /// With logs for people.
+    pub(crate) fn new(name: &'static str, arguments: &'a SessionArgs) -> Self {
+        Self {
+            name,
+            arguments,
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+/// The exit code of `work`, or why it could not start.
 pub(crate) fn run(
-    name: &'static str,
-    arguments: &SessionArgs,
+    start: &Start<'_>,
     work: impl FnOnce(&Runtime, Session, Arc<FitProgress>) -> Result<(), Failure>,
 ) -> Result<ExitCode, Failure> {
-    let progress = Arc::new(FitProgress::new(name, !arguments.quiet));
-    logging::start(arguments.quiet, &progress);
+    let arguments = start.arguments;
+    let progress = Arc::new(FitProgress::new(start.name, !arguments.quiet));
+    logging::start(arguments.quiet, start.log_format, &progress);
     let mut builder = SessionBuilder::new().reporter(Arc::clone(&progress) as _);
     if let Some(limit) = arguments.memory_limit {
         builder = builder.memory_limit(limit.bytes());

@@ -225,6 +225,12 @@ fn from_batch(batch: &RecordBatch, description: &ModelDescription, source: &str)
     typed.map_err(|error| exec_datafusion_err!("'{source}' is not a usable model: {error}"))
 }
 
+/// Two digits a byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter();
+    digits.fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
 /// SHA-256 over the parameters and the numbers of both columns.
 fn checksum(batch: &RecordBatch, description: &str) -> Result<String> {
     let mut hash = Sha256::new();
@@ -242,8 +248,5 @@ fn checksum(batch: &RecordBatch, description: &str) -> Result<String> {
             hash.update(number.to_le_bytes());
         }
     }
-    let digest = hash.finalize();
-    Ok(digest
-        .iter()
-        .fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
+    Ok(hex(&hash.finalize()))
 }

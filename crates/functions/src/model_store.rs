@@ -183,6 +183,11 @@ impl ModelCache {
         self.0.get(text).map(|model| model.id.clone())
     }
 
+    /// Dimensions of the features that the model last loaded from `text` takes.
+    pub fn dimensions(&self, text: &str) -> Option<usize> {
+        self.0.get(text).map(|model| model.typed.dimensions())
+    }
+
     /// Reads the model file that `text`, a path or URL, names, unless it is known and unchanged by its
     /// ETag, size and time of modification.
     ///

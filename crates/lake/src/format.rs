@@ -90,6 +90,14 @@ impl Kind {
     }
 }
 
+/// The reader of Parquet.
+///
+/// # Errors
+/// When this `DataFusion` was built without it.
+pub(crate) fn parquet_reader(state: &SessionState) -> Result<Arc<dyn FileFormat>> {
+    Kind::plain("parquet").reader(state)
+}
+
 /// Keeps the data files and finds their one format.
 ///
 /// # Errors

@@ -1,10 +1,16 @@
-//! Reading the files of a data lake from SQL.
+//! Reading the files of a data lake from SQL, and jobs that write new ones.
+//!
+//! [`run_job`] applies expressions to every row of a table of Parquet files and writes the result as
+//! such a table, chunk by chunk, in bounded memory, so that a job that was killed goes on where it
+//! stopped.
 //!
 //! [`enable_paths`] teaches a `SessionContext` to read `FROM 'path'`, where the path is a file, a
 //! directory (with hive partitions such as `year=2026/`), a glob or a URL. Rows come in the order
 //! of the files' names, numbers in names counted as numbers (`part-2` before `part-10`).
 
 mod format;
+mod function_files;
+mod job;
 mod listing;
 mod location;
 mod natural_order;
@@ -23,6 +29,12 @@ use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
 
+pub use function_files::{FunctionFile, LoadedFile, files_of_functions, load_file};
+pub use job::{
+    ByteSize, ChunkDescription, ColumnEncoding, Compression, FIT_OPTION_NAMES, FitOptions,
+    FitValue, Job, JobControl, JobDescription, JobReporter, JobStop, JobSummary, OnInvalid,
+    Seconds, Task, Work, peak_memory, plan_job, register_store, run_job,
+};
 pub use listing::{Files, list_files};
 pub use location::{Location, expand_home};
 pub use natural_order::natural_cmp;

@@ -81,6 +81,11 @@ impl Location {
         self.base.is_collection()
     }
 
+    /// On a local disk.
+    pub fn is_local(&self) -> bool {
+        self.base.object_store() == ObjectStoreUrl::local_filesystem()
+    }
+
     /// A path in the same store, as a user would write it.
     pub fn name_of(&self, path: &Path) -> String {
         let store = self.base.object_store();

@@ -54,7 +54,11 @@ pub(crate) async fn infer_schema(
     merge(location, &files.files, &schemas)
 }
 
-fn merge(location: &Location, files: &[ObjectMeta], schemas: &[SchemaRef]) -> Result<SchemaRef> {
+pub(crate) fn merge(
+    location: &Location,
+    files: &[ObjectMeta],
+    schemas: &[SchemaRef],
+) -> Result<SchemaRef> {
     let mut fields: Vec<Field> = Vec::new();
     // Column name to its place in `fields` and the first file that has it.
     let mut columns: HashMap<&str, (usize, usize)> = HashMap::new();
@@ -101,7 +105,7 @@ fn merge(location: &Location, files: &[ObjectMeta], schemas: &[SchemaRef]) -> Re
     Ok(Arc::new(Schema::new(fields)))
 }
 
-fn damaged(
+pub(crate) fn damaged(
     location: &Location,
     format: &str,
     file: &ObjectMeta,

@@ -25,7 +25,7 @@ use crate::partitions::{Partitions, read_partitions};
 use crate::{Location, schema};
 
 /// What hive writes for a NULL partition value.
-const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
+pub(crate) const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// The files of a [`Location`] as one table.
 ///

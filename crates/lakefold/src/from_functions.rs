@@ -1,17 +1,12 @@
-//! Functions in FROM, and the files that functions read: what must be known before planning.
-
-use std::ops::ControlFlow;
+//! Functions in FROM: what must be known before planning.
 
 use datafusion::error::{DataFusionError, Result};
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectNamePart, Query, TableFactor,
-    Value, Visit, Visitor,
+    Expr, FunctionArg, FunctionArgExpr, ObjectNamePart, Query, TableFactor, Value,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use lakefold_functions::relation_functions;
-
-use crate::rewrite::argument_name;
 
 /// Makes a query of each table that is named as an argument of a function in FROM: the tables of queries
 /// are resolved before planning, those of arguments are not.
@@ -57,61 +52,4 @@ fn query_of(argument: &Expr) -> Result<Option<Box<Query>>> {
         .and_then(|mut parser| parser.parse_query())
         .map(Some)
         .map_err(|error| DataFusionError::SQL(Box::new(error), None))
-}
-
-/// A function whose argument `place`, by name `parameter`, is the path or URL of a file that is read while a
-/// statement is planned.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Reader {
-    pub(crate) function: &'static str,
-    pub(crate) place: usize,
-    pub(crate) parameter: &'static str,
-}
-
-/// The paths and URLs that a statement calls the function with.
-pub(crate) fn files_of_calls(statement: &impl Visit, reader: Reader) -> Vec<String> {
-    let mut search = Files {
-        reader,
-        found: Vec::new(),
-    };
-    let ControlFlow::Continue(()) = statement.visit(&mut search);
-    search.found
-}
-
-struct Files {
-    reader: Reader,
-    found: Vec<String>,
-}
-
-impl Visitor for Files {
-    type Break = std::convert::Infallible;
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
-        let Reader {
-            function: name,
-            place,
-            parameter,
-        } = self.reader;
-        if let Expr::Function(function) = expr
-            && function.name.to_string().eq_ignore_ascii_case(name)
-            && let FunctionArguments::List(list) = &function.args
-        {
-            for (position, argument) in list.args.iter().enumerate() {
-                let (FunctionArg::Unnamed(value)
-                | FunctionArg::Named { arg: value, .. }
-                | FunctionArg::ExprNamed { arg: value, .. }) = argument;
-                let is_file = match argument_name(argument) {
-                    Some(name) => name == parameter,
-                    None => position == place,
-                };
-                if is_file
-                    && let FunctionArgExpr::Expr(Expr::Value(value)) = value
-                    && let Value::SingleQuotedString(path) = &value.value
-                {
-                    self.found.push(path.clone());
-                }
-            }
-        }
-        ControlFlow::Continue(())
-    }
 }

@@ -58,6 +58,10 @@ pub use lakefold_functions::{
     FitReporter, FitReporterHandle, WINDOW_FUNCTION_NAMES, function_names, register_all,
     relation_documentation,
 };
-pub use lakefold_lake::enable_paths;
+pub use lakefold_lake::{
+    ByteSize, ChunkDescription, ColumnEncoding, Compression, FIT_OPTION_NAMES, FitOptions,
+    FitValue, Job, JobControl, JobDescription, JobReporter, JobStop, JobSummary, OnInvalid,
+    Seconds, Task, Work, enable_paths,
+};
 pub use memory::{default_memory_limit, physical_memory};
 pub use session::{DEFAULT_ROWS_PER_FILE, Session, SessionBuilder};

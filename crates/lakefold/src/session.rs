@@ -19,14 +19,15 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::dialect_from_str;
 use lakefold_functions::{
-    FitReporter, FitReporterHandle, LLE_OPTION_NAMES, Linear, LleTransform, WINDOW_FUNCTION_NAMES,
-    all_aggregate_udfs, all_scalar_udfs, register_all,
+    FitReporter, FitReporterHandle, LLE_OPTION_NAMES, WINDOW_FUNCTION_NAMES, all_aggregate_udfs,
+    all_scalar_udfs, register_all,
 };
-use lakefold_lake::WriteWholeFiles;
+use lakefold_lake::{
+    Job, JobControl, JobDescription, JobSummary, WriteWholeFiles, files_of_functions, load_file,
+};
 
 use crate::copy::warn_of_existing_files;
 use crate::errors::error_message;
-use crate::from_functions::{Reader, files_of_calls};
 use crate::memory::default_memory_limit;
 use crate::rewrite::{Functions, KnownFunction, rewrite};
 
@@ -34,21 +35,6 @@ use crate::rewrite::{Functions, KnownFunction, rewrite};
 /// `SET datafusion.execution.soft_max_rows_per_output_file` says otherwise. Files are cut between
 /// batches, so a file can have up to one batch more.
 pub const DEFAULT_ROWS_PER_FILE: usize = 1_000_000;
-
-/// Functions that read a file while a statement is planned.
-const READERS: [Reader; 2] = [
-    Reader {
-        function: "lle_transform",
-        place: 1,
-        parameter: "model",
-    },
-    Reader {
-        function: "linear",
-        place: 1,
-        parameter: "weights",
-    },
-];
-
 /// The largest users of memory that an out-of-memory error lists.
 const LISTED_CONSUMERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
 
@@ -242,7 +228,7 @@ impl Session {
         if let Statement::CopyTo(copy) = &statement {
             warn_of_existing_files(&self.context, copy).await;
         }
-        self.load_models(&statement).await?;
+        self.load_files(&statement).await?;
         let state = self.context.state();
         let plan = state
             .statement_to_plan(statement)
@@ -251,37 +237,37 @@ impl Session {
         self.context.execute_logical_plan(plan).await
     }
 
+    /// Runs a job within this session's limits, until everything is written or `control` stops it.
+    ///
+    /// # Errors
+    /// See [`lakefold_lake::run_job`].
+    pub async fn run_job(&self, job: &Job, control: &JobControl) -> Result<JobSummary> {
+        lakefold_lake::run_job(&self.context, job, control).await
+    }
+
+    /// What a job would do.
+    ///
+    /// # Errors
+    /// See [`lakefold_lake::plan_job`].
+    pub async fn plan_job(&self, job: &Job) -> Result<JobDescription> {
+        lakefold_lake::plan_job(&self.context, job).await
+    }
+
     /// Reads the models of `lle_transform` and the weights of `linear`, from wherever they are.
-    async fn load_models(&self, statement: &Statement) -> Result<()> {
-        let files = |reader| match statement {
-            Statement::Statement(inner) => files_of_calls(inner.as_ref(), reader),
+    async fn load_files(&self, statement: &Statement) -> Result<()> {
+        let files = match statement {
+            Statement::Statement(inner) => files_of_functions(inner.as_ref()),
             Statement::CopyTo(copy) => match &copy.source {
-                CopyToSource::Query(query) => files_of_calls(query.as_ref(), reader),
+                CopyToSource::Query(query) => files_of_functions(query.as_ref()),
                 CopyToSource::Relation(_) => vec![],
             },
-            Statement::Explain(_) | Statement::CreateExternalTable(_) | Statement::Reset(_) => {
-                vec![]
+            Statement::Explain(explain) => {
+                return Box::pin(self.load_files(&explain.statement)).await;
             }
+            Statement::CreateExternalTable(_) | Statement::Reset(_) => vec![],
         };
-        if let Statement::Explain(explain) = statement {
-            return Box::pin(self.load_models(&explain.statement)).await;
-        }
-        let state = self.context.state();
-        let env = self.context.runtime_env();
-        for reader in READERS {
-            let Some(function) = state.scalar_functions().get(reader.function) else {
-                continue;
-            };
-            // A user may have replaced the function.
-            if let Some(transform) = function.inner().downcast_ref::<LleTransform>() {
-                for model in files(reader) {
-                    transform.models().load(&model, &env).await?;
-                }
-            } else if let Some(linear) = function.inner().downcast_ref::<Linear>() {
-                for weights in files(reader) {
-                    linear.files().load(&weights, &env).await?;
-                }
-            }
+        for file in files {
+            load_file(&self.context, &file).await?;
         }
         Ok(())
     }

@@ -26,14 +26,22 @@ fn top_level_help_lists_the_commands() {
         "{text}"
     );
     assert!(
-        text.contains("  fit ") && text.contains("  evaluate "),
+        [
+            "  fit ",
+            "  transform ",
+            "  embed ",
+            "  run ",
+            "  evaluate "
+        ]
+        .iter()
+        .all(|name| text.contains(name)),
         "{text}"
     );
 }
 
 #[test]
 fn help_of_the_other_commands() {
-    for command in ["fit", "evaluate"] {
+    for command in ["fit", "transform", "embed", "run", "evaluate"] {
         let output = lakefold()
             .args([command, "--help"])
             .env("COLUMNS", "100")

@@ -11,11 +11,13 @@ use datafusion::common::{
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
+use sha2::{Digest, Sha256};
 use std::sync::{Arc, OnceLock};
 
 use super::coercion::vector_float;
 use crate::features::{Matrix, Site, extract, measure};
 use crate::float_lists::FloatType;
+use crate::model_file::hex;
 use crate::model_store::{FileCache, StoredFile};
 
 const WEIGHT: &str = "weight";
@@ -27,6 +29,8 @@ const LAYER: &str = "name";
 pub(crate) struct LinearFile {
     layers: BTreeMap<Option<String>, Layer>,
     float: FloatType,
+    /// SHA-256 of the file.
+    id: String,
 }
 
 /// W, out_features × in_features, and b, as PyTorch's `nn.Linear` stores them.
@@ -125,6 +129,7 @@ impl StoredFile for LinearFile {
         let broken = |error: &dyn std::fmt::Display| {
             exec_datafusion_err!("'{source}' is not a Parquet file of weights: {error}")
         };
+        let id = hex(&Sha256::digest(&bytes));
         let reader =
             ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| broken(&error))?;
         let schema = Arc::clone(reader.schema());
@@ -132,11 +137,11 @@ impl StoredFile for LinearFile {
         let batches = reader
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| broken(&error))?;
-        from_batch(&concat_batches(&schema, &batches)?, source)
+        from_batch(&concat_batches(&schema, &batches)?, source, id)
     }
 }
 
-fn from_batch(batch: &RecordBatch, source: &str) -> Result<LinearFile> {
+fn from_batch(batch: &RecordBatch, source: &str, id: String) -> Result<LinearFile> {
     let Some(weight) = batch.column_by_name(WEIGHT) else {
         return exec_err!(
             "'{source}' has no column '{WEIGHT}': a file of weights has one row an output feature, with \
@@ -198,6 +203,7 @@ fn from_batch(batch: &RecordBatch, source: &str) -> Result<LinearFile> {
     Ok(LinearFile {
         layers: layers.collect::<Result<_>>()?,
         float,
+        id,
     })
 }
 
@@ -250,6 +256,11 @@ fn layer(weight: ArrayRef, bias: Option<&ArrayRef>, column: String) -> Result<La
 pub struct LinearFiles(FileCache<LinearFile>);
 
 impl LinearFiles {
+    /// The SHA-256 of the file last loaded from `text`.
+    pub fn id(&self, text: &str) -> Option<String> {
+        self.0.get(text).map(|file| file.id.clone())
+    }
+
     /// Reads the file of weights that `text`, a path or URL, names, unless it is known and unchanged.
     ///
     /// # Errors

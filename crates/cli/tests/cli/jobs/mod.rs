@@ -1,0 +1,10 @@
+//! Jobs, with the real binary: what they write, what they leave behind, what stops them.
+
+mod crash;
+mod describe;
+mod faults;
+mod fit_first;
+mod incremental;
+mod input;
+mod support;
+mod written;
