@@ -42,25 +42,6 @@ def tables(length):
     return sequences, rows
 
 
-def timed(binary, create, query, repeat):
-    """Seconds that a query adds, the best of `repeat`, and the process's peak memory."""
-    def run(times):
-        command = [binary, "sql", "-q", "-c", create]
-        for _ in range(times):
-            command += ["-c", query]
-        return common.run_raw(command)
-
-    best, peak = None, 0
-    for _ in range(repeat):
-        one, many = run(1), run(4)
-        if "error" in one or "error" in many:
-            return one if "error" in one else many
-        seconds = (many["seconds"] - one["seconds"]) / 3
-        best = seconds if best is None else min(best, seconds)
-        peak = max(peak, one["peak_rss_bytes"])
-    return {"seconds": best, "peak_rss_bytes": peak}
-
-
 def against_onnx_runtime(binary, repeat):
     lines = []
     for length in (512, 4096):
@@ -77,7 +58,7 @@ def against_onnx_runtime(binary, repeat):
             }
             operations = 4 * length**2 * WIDTH / (2 if causal else 1)
             for name, (path, query) in queries.items():
-                answer = timed(binary, f"CREATE TABLE t AS SELECT * FROM '{path}'", query, repeat)
+                answer = common.added_by(binary, f"CREATE TABLE t AS SELECT * FROM '{path}'", query, repeat)
                 kind = "causal" if causal else "whole"
                 if "error" in answer or "error" in reference:
                     lines.append([f"{length:,}", kind, name, "failed: " + answer.get("error", reference.get("error", "")), "", "", ""])
@@ -108,9 +89,9 @@ def against_built_in(binary, repeat):
         numbers = f"(SELECT g, w, unnest(x) AS v, unnest(range(1, 65)) AS i FROM {weighted})"
         means = f"(SELECT {group}i, sum(w * v) / sum(w) AS v FROM {numbers} GROUP BY {group}i)"
         unnested = f"SELECT count(a) FROM (SELECT {group}array_agg(v ORDER BY i) AS a FROM {means} {by})"
-        answers = {"attention": timed(binary, create, ours, repeat)}
-        answers["built-in, a sum for each dimension"] = timed(binary, create, by_column, 1)
-        answers["built-in, unnested"] = timed(binary, create, unnested, 1)
+        answers = {"attention": common.added_by(binary, create, ours, repeat)}
+        answers["built-in, a sum for each dimension"] = common.added_by(binary, create, by_column, 1)
+        answers["built-in, unnested"] = common.added_by(binary, create, unnested, 1)
         for road, answer in answers.items():
             if "error" in answer:
                 lines.append([name, road, "failed: " + answer["error"], ""])
@@ -137,11 +118,11 @@ def frames(binary, repeat):
     lines = []
     for rows in (100_000, 1_000_000):
         create = f"CREATE TABLE t AS SELECT id, x FROM '{scale.generated(rows)}'"
-        plain = timed(binary, create, "SELECT count(n) FROM (SELECT row_number() OVER (ORDER BY id) AS n, x FROM t)", repeat)
+        plain = common.added_by(binary, create, "SELECT count(n) FROM (SELECT row_number() OVER (ORDER BY id) AS n, x FROM t)", repeat)
         cells = [f"{rows:,}"]
         for frame in (16, 64, 256, 1024):
             over = f"ORDER BY id ROWS {frame - 1} PRECEDING"
-            answer = timed(binary, create, f"SELECT count(self_attention(x, x, x) OVER ({over})) FROM t", 1 if frame > 256 else repeat)
+            answer = common.added_by(binary, create, f"SELECT count(self_attention(x, x, x) OVER ({over})) FROM t", 1 if frame > 256 else repeat)
             cells.append("failed: " + answer["error"] if "error" in answer else f"{answer['seconds'] * 1e6 / rows:.2f}")
         cells.append("failed" if "error" in plain else f"{plain['seconds'] * 1e6 / rows:.2f}")
         lines.append(cells)

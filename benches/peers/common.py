@@ -106,6 +106,23 @@ def run_raw(command):
     return {"seconds": elapsed, "peak_rss_bytes": peak, "processor": processor, "messages": messages}
 
 
+def added_by(binary, create, query, repeat):
+    """Seconds that one more run of a query adds to a process that made its tables before, the best of `repeat`, and the
+    process's peak memory."""
+    def ran(times):
+        return run_raw([binary, "sql", "-q", "-c", create, *["-c", query] * times])
+
+    best, peak = None, 0
+    for _ in range(repeat):
+        one, many = ran(1), ran(4)
+        if "error" in one or "error" in many:
+            return one if "error" in one else many
+        seconds = (many["seconds"] - one["seconds"]) / 3
+        best = seconds if best is None else min(best, seconds)
+        peak = max(peak, one["peak_rss_bytes"])
+    return {"seconds": best, "peak_rss_bytes": peak}
+
+
 def saved(name, X):
     path = work_directory() / f"{name}.npy"
     np.save(path, X)
