@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    ArrayRef, FixedSizeListArray, Float32Array, Float64Array, GenericListArray, OffsetSizeTrait,
-};
-use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
+use datafusion::arrow::array::{ArrayRef, Float32Array, Float64Array};
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
 use datafusion::arrow::datatypes::{DataType, Field};
-use datafusion::common::{Result, exec_err, internal_err};
+use datafusion::common::{Result, exec_err};
 
+use crate::attention::lists;
 use crate::float_lists::FloatType;
 
 /// `numbers`, `n_components` for each row that is `present`, as an array of `data_type`: any kind of list of
@@ -29,48 +28,25 @@ pub(crate) fn embedding_array(
              datafusion.execution.batch_size or the numbers of a row"
         );
     }
-    match data_type {
-        DataType::List(field) => {
-            list::<i32>(field, float_array(float, numbers), n_components, present)
-        }
-        DataType::LargeList(field) => {
-            list::<i64>(field, float_array(float, numbers), n_components, present)
-        }
-        DataType::FixedSizeList(field, size) => {
-            let mut numbers = numbers;
-            let mut padded = Vec::with_capacity(rows * n_components);
-            for present in &present {
-                if present {
-                    padded.extend(numbers.by_ref().take(n_components));
-                } else {
-                    padded.resize(padded.len() + n_components, 0.0);
-                }
+    let nulls = Some(NullBuffer::new(present.clone()));
+    if let DataType::FixedSizeList(..) = data_type {
+        let mut numbers = numbers;
+        let mut padded = Vec::with_capacity(rows * n_components);
+        for present in &present {
+            if present {
+                padded.extend(numbers.by_ref().take(n_components));
+            } else {
+                padded.resize(padded.len() + n_components, 0.0);
             }
-            let values = float_array(float, padded.into_iter());
-            let nulls = Some(NullBuffer::new(present.clone()));
-            Ok(Arc::new(FixedSizeListArray::try_new(
-                Arc::clone(field),
-                *size,
-                values,
-                nulls,
-            )?))
         }
-        other => internal_err!("an embedding is a list, not {other}"),
+        let values = float_array(float, padded.into_iter());
+        return lists(data_type, &vec![n_components; rows], values, nulls);
     }
-}
-
-fn list<O: OffsetSizeTrait>(
-    field: &Arc<Field>,
-    values: ArrayRef,
-    length: usize,
-    present: BooleanBuffer,
-) -> Result<ArrayRef> {
     let lengths = present.iter();
-    let offsets =
-        OffsetBuffer::from_lengths(lengths.map(|present| if present { length } else { 0 }));
-    let nulls = Some(NullBuffer::new(present));
-    let list = GenericListArray::<O>::try_new(Arc::clone(field), offsets, values, nulls)?;
-    Ok(Arc::new(list))
+    let lengths: Vec<usize> = lengths
+        .map(|present| if present { n_components } else { 0 })
+        .collect();
+    lists(data_type, &lengths, float_array(float, numbers), nulls)
 }
 
 fn float_array(float: FloatType, numbers: impl Iterator<Item = f64>) -> ArrayRef {

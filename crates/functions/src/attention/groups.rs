@@ -269,17 +269,17 @@ impl<P: ArrowPrimitiveType<Native: Real>> GroupsAccumulator for TypedGroups<P> {
             return Ok(no_states(has_query.len()));
         };
         let dimensions = self.0.dimensions;
-        let rows = |numbers: Vec<f64>, width: usize| {
+        let rows = |numbers: &[f64], width: usize| {
             let kept = has_query.iter().enumerate().filter(|(_, has)| **has);
-            let kept = kept.flat_map(|(group, _)| numbers[group * width..][..width].to_vec());
-            list_array(&has_query, kept, width)
+            let kept = kept.flat_map(|(group, _)| &numbers[group * width..][..width]);
+            list_array(&has_query, kept.copied(), width)
         };
-        let queries = queries.iter().map(|value| value.to_f64()).collect();
+        let queries: Vec<f64> = queries.iter().map(|value| value.to_f64()).collect();
         Ok(vec![
             Arc::new(Float64Array::from(states.maxima().to_vec())),
             Arc::new(Float64Array::from(states.sums().to_vec())),
-            rows(states.accumulators().to_vec(), states.width())?,
-            rows(queries, dimensions)?,
+            rows(states.accumulators(), states.width())?,
+            rows(&queries, dimensions)?,
         ])
     }
 

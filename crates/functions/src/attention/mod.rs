@@ -37,4 +37,5 @@ pub(crate) use coercion::{
 };
 pub(crate) use pairs::Call;
 pub(crate) use self_attention::NAME as SELF_ATTENTION;
+pub(crate) use sequence_output::lists;
 pub(crate) use sequences::{Arguments, Vectors};
