@@ -15,12 +15,16 @@ pooled AS (
     SELECT
         parts.document,
         count(*) AS packages,
-        attention(mean, embedding, embedding, 20) AS vector,
-        array_distance(attention(mean, embedding, embedding, 20), first_value(mean)) AS moved
+        attention(mean, embedding, embedding, 20) AS vector
     FROM parts
     JOIN means ON means.document = parts.document
     GROUP BY parts.document
 )
-SELECT document, packages, moved, lle_embed(vector, 2) OVER () AS embedding
+SELECT
+    pooled.document,
+    packages,
+    array_distance(vector, mean) AS moved,
+    lle_embed(vector, 2) OVER () AS embedding
 FROM pooled
+JOIN means ON means.document = pooled.document
 ORDER BY packages DESC, document;

@@ -50,9 +50,12 @@ async fn self_attention_over_the_sentence() {
 #[tokio::test(flavor = "multi_thread")]
 async fn attention_of_each_query_as_an_aggregate() {
     assert_equal(
-        "SELECT first_value(q.expected) AS expected, attention(q.query, k.key, k.value) AS found
-         FROM t q JOIN t k ON q.sentence_id = k.sentence_id AND q.head = k.head
-         GROUP BY q.sentence_id, q.head, q.position",
+        "SELECT expected, found
+         FROM t JOIN (SELECT q.sentence_id AS s, q.head AS h, q.position AS p,
+                             attention(q.query, k.key, k.value) AS found
+                      FROM t q JOIN t k ON q.sentence_id = k.sentence_id AND q.head = k.head
+                      GROUP BY q.sentence_id, q.head, q.position) AS attended
+              ON sentence_id = s AND head = h AND position = p",
     )
     .await;
 }
