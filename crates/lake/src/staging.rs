@@ -54,11 +54,11 @@ impl Staging {
         }
     }
 
-    /// As [`Self::discard`], for those who cannot wait. Local files are removed in the background;
-    /// an object store keeps parts of unfinished uploads until its lifecycle rules remove them.
+    /// As [`Self::discard`], for those who cannot wait. Local files are gone when this returns; an
+    /// object store keeps parts of unfinished uploads until its lifecycle rules remove them.
     pub(crate) fn abandon(&self) {
         self.close();
-        drop(self.uploads.take());
+        drop_at_once(self.uploads.take());
     }
 
     fn close(&self) {
@@ -107,10 +107,17 @@ impl Uploads {
         lock(&self.state)
     }
 
-    fn add(&self, upload: Box<dyn MultipartUpload>) -> Slot {
+    /// Refuses an upload that began while another thread closed the store, which nobody would end.
+    fn add(&self, upload: Box<dyn MultipartUpload>) -> Result<Slot> {
+        let mut state = self.lock();
+        if state.closed {
+            drop(state);
+            drop_at_once(vec![upload]);
+            return Err(stopped());
+        }
         let slot = Arc::new(Mutex::new(Some(upload)));
-        self.lock().slots.push(Arc::clone(&slot));
-        slot
+        state.slots.push(Arc::clone(&slot));
+        Ok(slot)
     }
 
     fn check_open(&self) -> Result<()> {
@@ -135,6 +142,15 @@ impl Uploads {
     fn take(&self) -> Vec<Box<dyn MultipartUpload>> {
         let slots = std::mem::take(&mut self.lock().slots);
         slots.iter().filter_map(|slot| lock(slot).take()).collect()
+    }
+}
+
+/// A local upload removes its file when it is dropped, but on a runtime's thread it only asks the
+/// runtime to, and one that is about to shut down no longer does it.
+fn drop_at_once(uploads: Vec<Box<dyn MultipartUpload>>) {
+    if !uploads.is_empty() {
+        // A panic in there is a file that stays; there is nobody left to tell.
+        let _ = std::thread::spawn(move || drop(uploads)).join();
     }
 }
 
@@ -236,7 +252,7 @@ impl ObjectStore for Staging {
         let name = self.name(location);
         let upload = self.store.put_multipart_opts(&name, options).await?;
         Ok(Box::new(StagedUpload {
-            slot: self.uploads.add(upload),
+            slot: self.uploads.add(upload)?,
             at_once: self.at_once,
             uploads: Arc::clone(&self.uploads),
         }))
@@ -291,6 +307,7 @@ fn padded(path: &str) -> Option<String> {
 mod tests {
     use futures::TryStreamExt;
     use object_store::ObjectStoreExt;
+    use object_store::local::LocalFileSystem;
     use object_store::memory::InMemory;
 
     use super::*;
@@ -351,6 +368,24 @@ mod tests {
             ("new".into(), "more".into())
         );
         assert_eq!(staging.published(), 2);
+    }
+
+    #[tokio::test]
+    async fn files_of_abandoned_uploads_are_gone_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let local = LocalFileSystem::new_with_prefix(directory.path()).unwrap();
+        let left = || std::fs::read_dir(directory.path()).unwrap().count();
+        let staging = Staging::new(Arc::new(local), false, false);
+        let mut upload = staging.put_multipart(&"x.csv".into()).await.unwrap();
+        upload.put_part("part".into()).await.unwrap();
+        assert_eq!(left(), 1);
+        staging.abandon();
+        assert_eq!(left(), 0);
+        assert!(upload.put_part("late".into()).await.is_err());
+        // One that began before the store was closed and arrives after it.
+        let late = staging.store.put_multipart(&"y.csv".into()).await.unwrap();
+        assert!(staging.uploads.add(late).is_err());
+        assert_eq!(left(), 0);
     }
 
     #[tokio::test]
