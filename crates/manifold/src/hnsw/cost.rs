@@ -96,7 +96,9 @@ impl NeighborCost {
         build + self.queries as f64 * visit(self.ef_search.max(self.k) as f64)
     }
 
-    fn expected_recall(&self) -> f64 {
+    /// Recall@k that searches through the graph are expected to reach.
+    #[must_use]
+    pub fn expected_recall(&self) -> f64 {
         let ef = self.ef_search.max(self.k) as f64;
         1.0 - 0.5 * self.k as f64 / (ef + self.k as f64) / (self.options.m as f64).sqrt()
     }
