@@ -71,7 +71,7 @@ fn index_statement(parser: &mut DFParser<'_>) -> Option<Parsed> {
     let first = word(parser.peek_token().token);
     if first == "reindex" {
         parser.next_token();
-        parser.parse_keyword(Keyword::TABLE);
+        let _is_written_out = parser.parse_keyword(Keyword::TABLE);
         let table = parser.parse_object_name(false);
         return Some(table.map(|table| {
             ast::Statement::Vacuum(VacuumStatement {

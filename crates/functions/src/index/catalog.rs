@@ -27,7 +27,8 @@ const PREFETCH: u64 = 64 << 10;
 /// Which bytes a file has: its size, and when or as what it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Stamp {
-    Local(u64, Option<SystemTime>),
+    /// With the inode, because clocks of file systems tick slowly.
+    Local(u64, Option<SystemTime>, u64),
     Remote(u64, Option<String>),
 }
 
@@ -299,9 +300,25 @@ fn is_nowhere(error: &std::io::Error) -> bool {
 
 fn local_stamp(path: &FsPath) -> Result<Option<Stamp>> {
     match fs::metadata(path) {
-        Ok(meta) => Ok(Some(Stamp::Local(meta.len(), meta.modified().ok()))),
+        Ok(meta) => Ok(Some(Stamp::Local(
+            meta.len(),
+            meta.modified().ok(),
+            inode(&meta),
+        ))),
         Err(error) if is_nowhere(&error) => Ok(None),
         Err(error) => Err(failed("read", path, &error)),
+    }
+}
+
+fn inode(meta: &fs::Metadata) -> u64 {
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::MetadataExt::ino(meta)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = meta;
+        0
     }
 }
 
