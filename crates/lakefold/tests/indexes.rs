@@ -1,9 +1,13 @@
 //! Indexes of vectors: statements, queries answered from them, and what can go wrong.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use lakefold::{IndexCatalog, Session, SessionBuilder, error_message};
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 use tempfile::TempDir;
 
 /// Rows of the table, in three files.
@@ -424,4 +428,47 @@ async fn a_damaged_file_is_an_error_wherever_it_is_damaged() {
         let error = open(&altered).await.unwrap_err();
         assert!(error_message(&error).contains("ndex"), "{at}: {error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_in_an_object_store_is_put_beside_its_table() {
+    let (directory, _) = lake(&session()).await;
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let put = async |name: &str| {
+        let bytes = std::fs::read(directory.path().join(name)).unwrap();
+        let path = object_store::path::Path::from(format!("t/{name}"));
+        store.put(&path, bytes.into()).await.unwrap();
+    };
+    put("a.parquet").await;
+    put("b.parquet").await;
+    let session = session();
+    let url = ObjectStoreUrl::parse("memory://bucket").unwrap();
+    let env = session.runtime_env();
+    env.register_object_store(url.as_ref(), Arc::clone(&store));
+    let table = "'memory://bucket/t/'";
+    run(
+        &session,
+        &format!("CREATE INDEX i ON {table} USING hnsw (v) INCLUDE (id)"),
+    )
+    .await;
+    let sql = format!(
+        "SELECT id FROM {table} WHERE grp <> 2 ORDER BY array_distance(v, [0.25, -0.5, 0.125, 1.5]) LIMIT 4"
+    );
+    assert!(answer(&session, &sql).await.1);
+    let fresh = self::session();
+    let env = fresh.runtime_env();
+    env.register_object_store(url.as_ref(), Arc::clone(&store));
+    assert!(answer(&fresh, &sql).await.1);
+    assert!(run(&fresh, "SHOW INDEXES").await.contains("valid"));
+    put("c.parquet").await;
+    assert!(!answer(&session, &sql).await.1);
+    assert!(
+        run(&session, "SHOW INDEXES")
+            .await
+            .contains("c.parquet' was added")
+    );
+    run(&session, &format!("REINDEX TABLE {table}")).await;
+    assert!(answer(&session, &sql).await.1);
+    run(&session, "DROP INDEX i").await;
+    assert!(!answer(&session, &sql).await.1);
 }
