@@ -116,19 +116,28 @@ impl Session {
             None => IndexPlace::named(&table.directory, &name)?,
         };
         let env = self.context().runtime_env();
-        let known = catalog.find(&place, &env).await;
-        if !request.replace {
-            match known {
-                Ok(_) if request.if_not_exists => return Ok(None),
-                Ok(known) => {
-                    return plan_err!(
-                        "there is an index '{name}' already, of column '{}' ('{}'): choose another name, DROP INDEX \
-                         {name}, or rebuild it with REINDEX TABLE or `lakefold index build --replace`",
-                        known.header.column,
-                        place.text()
-                    );
-                }
-                Err(_) => {}
+        if let Ok(known) = catalog.find(&place, &env).await {
+            let of = match known.header.table.as_str() {
+                "" => "the directory".to_owned(),
+                table => format!("'{table}'"),
+            };
+            let is_of_table = known.header.table == table.below;
+            if request.if_not_exists && is_of_table {
+                return Ok(None);
+            }
+            if !request.replace || !is_of_table {
+                let remedy = if is_of_table {
+                    format!(
+                        ", DROP INDEX {name}, or rebuild it with REINDEX TABLE or `lakefold index build --replace`"
+                    )
+                } else {
+                    String::new()
+                };
+                return plan_err!(
+                    "there is an index '{name}' already, of column '{}' of {of} ('{}'): choose another name{remedy}",
+                    known.header.column,
+                    place.text()
+                );
             }
         }
         let definition = IndexDefinition {
@@ -552,12 +561,10 @@ fn directory_of(provider: &dyn TableProvider) -> Option<(TableDirectory, String)
         return None;
     };
     let glob = url.get_glob().as_ref().map(|glob| glob.as_str().to_owned());
-    Some(split(
-        url.object_store(),
-        url.prefix(),
-        url.is_collection(),
-        glob,
-    ))
+    // What CREATE EXTERNAL TABLE makes of a directory's name.
+    let glob = glob.filter(|glob| glob != "*.parquet");
+    let is_directory = url.is_collection() || url.get_glob().is_some();
+    Some(split(url.object_store(), url.prefix(), is_directory, glob))
 }
 
 fn split(

@@ -200,7 +200,7 @@ async fn tables_and_hive_partitions_use_the_index_of_their_files() {
     let shown = run(&session, "SHOW INDEXES").await;
     assert!(shown.contains("by_v") && shown.contains("valid"), "{shown}");
     let shown = run(&session, "SHOW INDEXES FROM t").await;
-    assert!(shown.contains("| 1846 | 4 "), "{shown}");
+    assert!(shown.contains("| 1847 | 4 "), "{shown}");
     run(&session, "DROP INDEX by_v").await;
     assert!(!run(&session, "SHOW INDEXES FROM t").await.contains("by_v"));
     run(&session, "DROP INDEX IF EXISTS by_v").await;
@@ -471,4 +471,50 @@ async fn an_index_in_an_object_store_is_put_beside_its_table() {
     assert!(answer(&session, &sql).await.1);
     run(&session, "DROP INDEX i").await;
     assert!(!answer(&session, &sql).await.1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn equal_vectors_by_the_thousand_and_more_rows_than_there_are() {
+    let session = session();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("p.parquet");
+    let few = "make_array(CAST(value % 2 AS DOUBLE), 1.0, CASE WHEN value = 1777 THEN 0.5 ELSE 0.0 END, 2.0)";
+    write(&session, &path, 1, 5000, few).await;
+    let table = format!("'{}'", path.display());
+    run(
+        &session,
+        &format!("CREATE INDEX i ON {table} USING hnsw (v)"),
+    )
+    .await;
+    for query in [
+        "[1.0, 1.0, 0.0, 2.0]",
+        "[1.0, 1.0, 0.6, 2.0]",
+        "[0.0, 0.0, 0.0, 0.0]",
+    ] {
+        let sql =
+            format!("SELECT array_distance(v, {query}) AS d FROM {table} ORDER BY d LIMIT 300");
+        assert!(answer(&session, &sql).await.1);
+    }
+    let sql = format!(
+        "SELECT id FROM {table} ORDER BY array_distance(v, [1.0, 1.0, 0.0, 2.0]) LIMIT 9000"
+    );
+    assert!(!answer(&session, &sql).await.1);
+    let small = directory.path().join("small.parquet");
+    write(&session, &small, 1, 30, VECTOR).await;
+    let table = format!("'{}'", small.display());
+    run(
+        &session,
+        &format!("CREATE INDEX small ON {table} USING hnsw (v)"),
+    )
+    .await;
+    for limit in [28, 29, 30] {
+        let sql = format!(
+            "SELECT id FROM {table} ORDER BY array_distance(v, [0.25, -0.5, 0.125, 1.5]) LIMIT {limit}"
+        );
+        answer(&session, &sql).await;
+    }
+    let filtered = format!(
+        "SELECT id FROM {table} WHERE id > 4 ORDER BY array_distance(v, [0.25, -0.5, 0.125, 1.5]) LIMIT 25"
+    );
+    assert!(answer(&session, &filtered).await.1);
 }

@@ -12,6 +12,23 @@ use crate::fit_task::blocking;
 /// Where a row is: its file among the sources of the index, and its number in it.
 pub(crate) type Place = (usize, u64);
 
+/// A row of the table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Candidate {
+    /// Among the sources of the index.
+    pub(crate) file: usize,
+    /// Its number in that file.
+    pub(crate) row: u64,
+    /// Its number in the index; `None` for a row without a vector.
+    pub(crate) vertex: Option<u32>,
+}
+
+impl Candidate {
+    fn new((file, row): Place, vertex: Option<u32>) -> Self {
+        Self { file, row, vertex }
+    }
+}
+
 /// Rows of the files that a scan reads, each given once.
 pub(crate) struct Candidates {
     index: Arc<OpenIndex>,
@@ -46,7 +63,7 @@ impl Candidates {
 
     /// What is new among the first `wanted` rows. Rows without a vector come where the query wants those whose
     /// distance is NULL.
-    pub(crate) async fn up_to(&mut self, wanted: usize) -> Result<Vec<Place>> {
+    pub(crate) async fn up_to(&mut self, wanted: usize) -> Result<Vec<Candidate>> {
         let mut found = Vec::new();
         let nulls_first = self.scan.query.nulls_first;
         let mut left = wanted;
@@ -64,7 +81,7 @@ impl Candidates {
     }
 
     /// Searches for the nearest `wanted` rows; gives how many there are.
-    async fn vectors(&mut self, wanted: usize, found: &mut Vec<Place>) -> Result<usize> {
+    async fn vectors(&mut self, wanted: usize, found: &mut Vec<Candidate>) -> Result<usize> {
         let (index, scan) = (Arc::clone(&self.index), Arc::clone(&self.scan));
         let nearest = blocking(move || {
             let is_read = |row| {
@@ -87,14 +104,14 @@ impl Candidates {
         .await?;
         for (row, _) in &nearest {
             if self.seen.insert(*row) {
-                found.push(self.index.place(*row)?);
+                found.push(Candidate::new(self.index.place(*row)?, Some(*row)));
             }
         }
         Ok(nearest.len())
     }
 
     /// The first `wanted` rows without a vector; gives how many there are.
-    fn nulls(&mut self, wanted: usize, found: &mut Vec<Place>) -> Result<usize> {
+    fn nulls(&mut self, wanted: usize, found: &mut Vec<Candidate>) -> Result<usize> {
         let mut count = 0;
         for row in self.index.positions.without_vector() {
             if count == wanted {
@@ -106,7 +123,7 @@ impl Candidates {
             }
             count += 1;
             if count > self.nulls_seen {
-                found.push(place);
+                found.push(Candidate::new(place, None));
             }
         }
         self.nulls_seen = self.nulls_seen.max(count);

@@ -40,7 +40,10 @@ pub(crate) struct NearestQuery {
 
 /// The query that a sort asks, and the scan that it asks it of; `None` for any other sort.
 pub(crate) fn nearest_query(sort: &SortExec) -> Result<Option<(NearestQuery, FileScanConfig)>> {
-    let Some(k) = sort.fetch().filter(|k| *k > 0) else {
+    let fetch = sort
+        .fetch()
+        .filter(|k| *k > 0 && !sort.preserve_partitioning());
+    let Some(k) = fetch else {
         return Ok(None);
     };
     // Of rows equally near, a second key would have to choose among more than k.

@@ -242,7 +242,7 @@ impl Search {
         let query = &scan.query;
         let most = most_candidates(index.header.rows);
         let budget = Budget::new(self.context.memory_pool(), NAME);
-        let mut candidates = Candidates::new(index, Arc::clone(scan));
+        let mut candidates = Candidates::new(Arc::clone(&index), Arc::clone(scan));
         let mut wanted = if query.is_filtered {
             (4 * query.k).max(scan.ef_search)
         } else {
@@ -254,7 +254,7 @@ impl Search {
             let rows = candidates.up_to(wanted).await?;
             self.metrics.rounds.add(1);
             self.metrics.candidates.add(rows.len());
-            let fetched = fetch(scan, &rows, &self.context).await?;
+            let fetched = fetch(scan, &index, rows, &self.context).await?;
             for batch in fetched {
                 let bytes = batch_bytes(&batch);
                 budget
