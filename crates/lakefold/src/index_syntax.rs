@@ -3,17 +3,16 @@
 //! `CREATE INDEX` and `DROP INDEX` are the parser's own. `SHOW INDEXES` and `REINDEX` it does not know: they are
 //! read here, and become statements that it could have made.
 
-use datafusion::common::{TableReference, plan_datafusion_err, plan_err};
+use datafusion::common::{TableReference, plan_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::{
-    self, BinaryOperator, CreateIndex, Expr, Ident, IndexType, ObjectName, ObjectNamePart,
-    ObjectType, UnaryOperator, VacuumStatement, Value,
+    self, Ident, ObjectName, ObjectNamePart, ObjectType, VacuumStatement,
 };
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Word};
-use lakefold_functions::manifold::{HnswOptions, Metric};
 
+use crate::index_request::index_request;
 use crate::indexes::{IndexRequest, IndexTable};
 
 const INDEXES: [&str; 2] = ["indexes", "index"];
@@ -113,7 +112,7 @@ pub(crate) fn of_statement(statement: &Statement) -> Result<Option<IndexStatemen
     };
     Ok(match statement.as_ref() {
         ast::Statement::CreateIndex(create) => {
-            Some(IndexStatement::Create(Box::new(request(create)?)))
+            Some(IndexStatement::Create(Box::new(index_request(create)?)))
         }
         ast::Statement::Drop {
             object_type: ObjectType::Index,
@@ -161,14 +160,14 @@ fn shown(variable: &[Ident]) -> Result<Option<IndexStatement>> {
 }
 
 /// In lower case unless quoted.
-fn normal(ident: &Ident) -> String {
+pub(crate) fn normal(ident: &Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
         None => ident.value.to_lowercase(),
     }
 }
 
-fn name(name: &ObjectName) -> Result<String> {
+pub(crate) fn name(name: &ObjectName) -> Result<String> {
     match name.0.as_slice() {
         [ObjectNamePart::Identifier(name)] => Ok(normal(name)),
         _ => {
@@ -177,7 +176,7 @@ fn name(name: &ObjectName) -> Result<String> {
     }
 }
 
-fn index_table(name: &ObjectName) -> Result<IndexTable> {
+pub(crate) fn index_table(name: &ObjectName) -> Result<IndexTable> {
     let parts: Option<Vec<String>> = name
         .0
         .iter()
@@ -192,136 +191,4 @@ fn index_table(name: &ObjectName) -> Result<IndexTable> {
         _ => return plan_err!("'{name}' names no table"),
     };
     Ok(IndexTable::Named(table))
-}
-
-fn request(create: &CreateIndex) -> Result<IndexRequest> {
-    let table = index_table(&create.table_name)?;
-    let how = "write CREATE INDEX name ON table USING hnsw (column) WITH (metric = 'l2', m = 16, \
-               ef_construction = 200)";
-    let is_hnsw = |using: &Ident| using.value.eq_ignore_ascii_case("hnsw");
-    match &create.using {
-        Some(IndexType::Custom(using)) if is_hnsw(using) => {}
-        Some(other) => return plan_err!("there are no {other} indexes, only hnsw: {how}"),
-        None => return plan_err!("USING is missing: {how}"),
-    }
-    for (is_there, clause) in [
-        (create.unique, "UNIQUE"),
-        (create.concurrently, "CONCURRENTLY"),
-        (create.predicate.is_some(), "WHERE"),
-        (create.nulls_distinct.is_some(), "NULLS DISTINCT"),
-        (
-            !create.index_options.is_empty(),
-            "options after the columns",
-        ),
-    ] {
-        if is_there {
-            return plan_err!("an hnsw index takes no {clause}: {how}");
-        }
-    }
-    let [column] = create.columns.as_slice() else {
-        return plan_err!(
-            "an hnsw index is of one column, got {}: {how}",
-            create.columns.len()
-        );
-    };
-    let Expr::Identifier(column_name) = &column.column.expr else {
-        return plan_err!(
-            "an hnsw index is of a column, not of the expression {}: write the vectors into a column first",
-            column.column.expr
-        );
-    };
-    let id_column = match create.include.as_slice() {
-        [] => None,
-        [id] => Some(normal(id)),
-        more => {
-            return plan_err!(
-                "INCLUDE takes one column, which names the rows, got {}",
-                more.len()
-            );
-        }
-    };
-    let mut request = IndexRequest {
-        name: create.name.as_ref().map(name).transpose()?,
-        id_column,
-        if_not_exists: create.if_not_exists,
-        ..IndexRequest::new(table, normal(column_name))
-    };
-    if let Some(class) = &column.operator_class {
-        request.metric = operator_class(&class.to_string())?;
-    }
-    for option in &create.with {
-        set(&mut request, option)?;
-    }
-    Ok(request)
-}
-
-/// pgvector's spelling of the metric.
-fn operator_class(class: &str) -> Result<Metric> {
-    match class.to_ascii_lowercase().as_str() {
-        "vector_l2_ops" => Ok(Metric::L2),
-        "vector_cosine_ops" => Ok(Metric::Cosine),
-        "vector_ip_ops" => Ok(Metric::InnerProduct),
-        _ => plan_err!(
-            "unknown operator class '{class}': one of vector_l2_ops, vector_cosine_ops, vector_ip_ops, or WITH \
-             (metric = 'l2')"
-        ),
-    }
-}
-
-fn set(request: &mut IndexRequest, option: &Expr) -> Result<()> {
-    let Expr::BinaryOp { left, op, right } = option else {
-        return plan_err!("'{option}' in WITH is no option: write name = value");
-    };
-    let (Expr::Identifier(option_name), BinaryOperator::Eq) = (left.as_ref(), op) else {
-        return plan_err!("'{option}' in WITH is no option: write name = value");
-    };
-    let option_name = normal(option_name);
-    match option_name.as_str() {
-        "metric" => {
-            let text = match right.as_ref() {
-                Expr::Value(value) => match &value.value {
-                    Value::SingleQuotedString(text) => text.clone(),
-                    other => other.to_string(),
-                },
-                Expr::Identifier(name) => name.value.clone(),
-                other => other.to_string(),
-            };
-            let metric = Metric::parse(&text);
-            request.metric = metric.map_err(|error| plan_datafusion_err!("{error}"))?;
-        }
-        "m" => request.options.m = whole_number(&option_name, right)?,
-        "ef_construction" => {
-            request.options.ef_construction = whole_number(&option_name, right)?;
-        }
-        "seed" => request.options.seed = whole_number(&option_name, right)? as u64,
-        _ => {
-            return plan_err!(
-                "unknown option '{option_name}' of an hnsw index: one of metric, m, ef_construction, seed"
-            );
-        }
-    }
-    Ok(())
-}
-
-fn whole_number(name: &str, value: &Expr) -> Result<usize> {
-    let text = match value {
-        Expr::Value(value) => match &value.value {
-            Value::Number(number, _) => number.clone(),
-            Value::SingleQuotedString(text) => text.clone(),
-            other => other.to_string(),
-        },
-        Expr::UnaryOp {
-            op: UnaryOperator::Minus,
-            expr,
-        } => format!("-{expr}"),
-        other => other.to_string(),
-    };
-    let defaults = HnswOptions::default();
-    text.parse().map_err(|_| {
-        plan_datafusion_err!(
-            "{name} of an hnsw index must be a whole number, got {text}: such as m = {}, ef_construction = {}",
-            defaults.m,
-            defaults.ef_construction
-        )
-    })
 }

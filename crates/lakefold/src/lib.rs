@@ -46,7 +46,10 @@
 mod copy;
 mod errors;
 mod from_functions;
+mod index_request;
+mod index_statements;
 mod index_syntax;
+mod index_tables;
 mod indexes;
 mod memory;
 mod misplaced;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use datafusion::common::{Result, exec_datafusion_err};
 
-use super::exec::IndexScan;
 use super::open::OpenIndex;
+use super::scan::IndexScan;
 use crate::fit_task::blocking;
 
 /// Where a row is: its file among the sources of the index, and its number in it.

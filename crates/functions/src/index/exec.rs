@@ -6,8 +6,6 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, internal_err};
-use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -23,9 +21,8 @@ use datafusion::physical_plan::{
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::candidates::Candidates;
-use super::catalog::{FoundIndex, IndexCatalog};
-use super::distance::NearestQuery;
 use super::fetch::fetch;
+use super::scan::IndexScan;
 use crate::memory::{Budget, batch_bytes, resources_exhausted};
 
 const NAME: &str = "HnswScanExec";
@@ -39,40 +36,6 @@ const GROWTH: (f64, f64) = (2.0, 8.0);
 /// The most rows of an index of so many that are worth fetching one by one.
 pub(crate) fn most_candidates(rows: u64) -> usize {
     (rows / SHARE).max(FEW.min(rows)) as usize
-}
-
-/// What is searched, and how its rows are read.
-#[derive(Debug)]
-pub(crate) struct IndexScan {
-    pub(crate) catalog: Arc<IndexCatalog>,
-    pub(crate) found: FoundIndex,
-    /// For each source of the index the file in the scan; `None` for rows that the scan leaves out.
-    pub(crate) files: Vec<Option<PartitionedFile>>,
-    pub(crate) query: NearestQuery,
-    pub(crate) ef_search: usize,
-    /// The scan of all files.
-    pub(crate) scan: FileScanConfig,
-    /// Projections and filters over that scan.
-    pub(crate) rows: Arc<dyn ExecutionPlan>,
-}
-
-impl fmt::Display for IndexScan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = &self.found.header;
-        let ef_search = self.ef_search.max(self.query.k);
-        write!(
-            f,
-            "index={}, column={}, metric={}, k={}, ef_search={ef_search}",
-            header.name, header.column, header.metric, self.query.k
-        )?;
-        if let Some(recall) = header.expected_recall(ef_search) {
-            write!(f, ", expected_recall={recall:.3}")?;
-        }
-        if self.query.is_filtered {
-            f.write_str(", until k rows pass the filter")?;
-        }
-        Ok(())
-    }
 }
 
 /// Gives the k rows of its input that are nearest to a vector, as far as an index tells, and perhaps some more, in

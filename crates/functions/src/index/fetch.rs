@@ -6,9 +6,9 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Result, exec_err, internal_err};
-use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder};
 use datafusion::datasource::source::DataSourceExec;
@@ -19,8 +19,8 @@ use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 
 use super::candidates::Candidate;
-use super::exec::IndexScan;
 use super::open::OpenIndex;
+use super::scan::IndexScan;
 use crate::embeddings::embedding_array;
 use crate::float_lists::FloatType;
 

@@ -15,10 +15,11 @@ use object_store::ObjectMeta;
 
 use super::catalog::{FoundIndex, IndexCatalog};
 use super::distance::{NearestQuery, nearest_query};
-use super::exec::{HnswScanExec, IndexScan, most_candidates};
+use super::exec::{HnswScanExec, most_candidates};
 use super::fit::{Fit, REMEDY, compare, is_same};
 use super::options::LakefoldOptions;
 use super::place::local_path;
+use super::scan::IndexScan;
 
 /// Puts an [`HnswScanExec`] under a sort by the distance of a column to a constant vector that keeps k rows, where
 /// the column of the Parquet files below has an index that fits: of the same metric and dimensions, built from
