@@ -423,3 +423,6 @@ fn one(query: &[f32]) -> Result<ArrayView2<'_, f32>> {
         detail: error.to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use memmap2::MmapMut;
+
 use super::SharedBytes;
 
 mod sealed {
@@ -20,24 +22,42 @@ struct Line([u32; LINE]);
 const LINE: usize = 16;
 
 /// A slice of `u32` or `f32` that begins on a cache line, or wherever shared bytes stand.
-#[derive(Clone)]
 pub(super) struct Part<T> {
     length: usize,
     memory: Memory,
     of: std::marker::PhantomData<T>,
 }
 
-#[derive(Clone)]
 enum Memory {
     Owned(Vec<Line>),
+    /// Pages of their own, and large ones if there are any: searches go from row to row at random, and each
+    /// would cost one more look into the page tables.
+    Pages(MmapMut),
     Shared(SharedBytes, Range<usize>),
+}
+
+/// From so many bytes on, pages are taken.
+const LARGE: usize = 1 << 22;
+
+impl Memory {
+    fn zeros(bytes: usize) -> Self {
+        if bytes >= LARGE
+            && let Ok(pages) = MmapMut::map_anon(bytes)
+        {
+            // Without large pages it is slower, not wrong.
+            #[cfg(target_os = "linux")]
+            let _ = pages.advise(memmap2::Advice::HugePage);
+            return Self::Pages(pages);
+        }
+        Self::Owned(vec![Line([0; LINE]); bytes.div_ceil(size_of::<Line>())])
+    }
 }
 
 impl<T: Plain> Part<T> {
     pub(super) fn zeros(length: usize) -> Self {
         Self {
             length,
-            memory: Memory::Owned(vec![Line([0; LINE]); length.div_ceil(LINE)]),
+            memory: Memory::zeros(length * size_of::<T>()),
             of: std::marker::PhantomData,
         }
     }
@@ -58,6 +78,7 @@ impl<T: Plain> Part<T> {
             Memory::Owned(lines) => unsafe {
                 std::slice::from_raw_parts(lines.as_ptr().cast(), self.length)
             },
+            Memory::Pages(pages) => view(pages).unwrap_or_default(),
             Memory::Shared(bytes, range) => {
                 let bytes = (**bytes).as_ref().get(range.clone());
                 bytes.and_then(view).unwrap_or_default()
@@ -75,6 +96,8 @@ impl<T: Plain> Part<T> {
             Memory::Owned(lines) => unsafe {
                 std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), self.length)
             },
+            // SAFETY: any bits are a valid number; pages hold whole ones, and are aligned.
+            Memory::Pages(pages) => unsafe { pages.align_to_mut().1 },
             Memory::Shared(..) => &mut [],
         }
     }
@@ -88,6 +111,19 @@ impl<T: Plain> Part<T> {
         let values = self.as_slice();
         // SAFETY: `u32` and `f32` have no padding, and any byte is a valid `u8`.
         unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+    }
+}
+
+impl<T: Plain> Clone for Part<T> {
+    fn clone(&self) -> Self {
+        match &self.memory {
+            Memory::Shared(bytes, range) => Self {
+                length: self.length,
+                memory: Memory::Shared(bytes.clone(), range.clone()),
+                of: std::marker::PhantomData,
+            },
+            Memory::Owned(_) | Memory::Pages(_) => self.as_slice().into(),
+        }
     }
 }
 
