@@ -7,7 +7,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, ParquetRowSelection};
-use datafusion::datasource::physical_plan::{FileScanConfig, ParquetSource};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::functions_nested::cosine_distance::CosineDistance;
 use datafusion::functions_nested::distance::ArrayDistance;
@@ -50,36 +50,43 @@ pub(crate) fn nearest_query(sort: &SortExec) -> Result<Option<(NearestQuery, Fil
     let [PhysicalSortExpr { expr, options }] = &sort.expr()[..] else {
         return Ok(None);
     };
-    let Some((expr, scan, is_filtered)) = at_scan(Arc::clone(expr), sort.input())? else {
+    let Some(found) = at_scan(Arc::clone(expr), sort.input())? else {
         return Ok(None);
     };
-    let Some((metric, column, (query, is_exact))) = distance(&expr) else {
+    let Some((metric, column, constant)) = distance(&found.expr) else {
         return Ok(None);
     };
     if options.descending != (metric == Metric::InnerProduct) {
         return Ok(None);
     }
-    let file_schema = scan.file_schema();
+    let file_schema = found.scan.file_schema();
     let is_in_files = file_schema.field_with_name(column.name()).is_ok();
     let query = NearestQuery {
         metric,
         column: column.name().to_owned(),
-        query,
-        is_exact,
+        query: constant.rounded,
+        is_exact: constant.is_exact,
         k,
         nulls_first: options.nulls_first,
-        is_filtered,
+        is_filtered: found.is_filtered,
     };
-    let scan = scan.clone();
-    Ok(is_in_files.then_some((query, scan)))
+    Ok(is_in_files.then(|| (query, found.scan.clone())))
 }
 
-/// An expression over a plan's columns as one over those of the scan's table, where nothing but projections and
-/// filters lie between; and whether filters do.
-fn at_scan<'a>(
+/// An expression that was followed to the scan that its columns are from.
+struct AtScan<'a> {
+    /// Over the columns of the scan's table.
     expr: Arc<dyn PhysicalExpr>,
-    plan: &'a Arc<dyn ExecutionPlan>,
-) -> Result<Option<(Arc<dyn PhysicalExpr>, &'a FileScanConfig, bool)>> {
+    scan: &'a FileScanConfig,
+    /// Whether filters lie between.
+    is_filtered: bool,
+}
+
+/// Follows an expression over a plan's columns, where nothing but projections and filters lie between it and a scan.
+fn at_scan(
+    expr: Arc<dyn PhysicalExpr>,
+    plan: &Arc<dyn ExecutionPlan>,
+) -> Result<Option<AtScan<'_>>> {
     if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
         return match update_expr(&expr, projection.expr(), true)? {
             Some(expr) => at_scan(expr, projection.input()),
@@ -95,7 +102,10 @@ fn at_scan<'a>(
             None => expr,
         };
         let found = at_scan(expr, filter.input())?;
-        return Ok(found.map(|(expr, scan, _)| (expr, scan, true)));
+        return Ok(found.map(|found| AtScan {
+            is_filtered: true,
+            ..found
+        }));
     }
     let Some(source) = plan.downcast_ref::<DataSourceExec>() else {
         return Ok(None);
@@ -104,7 +114,7 @@ fn at_scan<'a>(
         return Ok(None);
     };
     // Rows are fetched by their place in whole files, so nothing may drop some while reading.
-    let files = || scan.file_groups.iter().flat_map(|group| group.iter());
+    let files = || scan.file_groups.iter().flat_map(FileGroup::iter);
     let is_whole = scan.limit.is_none()
         && scan.file_source().filter().is_none()
         && files().all(|file| {
@@ -118,11 +128,15 @@ fn at_scan<'a>(
         Some(projection) => Some(projection.unproject_expr(&expr)?),
         None => Some(expr),
     };
-    Ok(expr.map(|expr| (expr, scan, false)))
+    Ok(expr.map(|expr| AtScan {
+        expr,
+        scan,
+        is_filtered: false,
+    }))
 }
 
 /// A distance between a column and a constant.
-fn distance(expr: &Arc<dyn PhysicalExpr>) -> Option<(Metric, &Column, (Vec<f32>, bool))> {
+fn distance(expr: &Arc<dyn PhysicalExpr>) -> Option<(Metric, &Column, Constant)> {
     let call = expr.downcast_ref::<ScalarFunctionExpr>()?;
     let metric = metric_of(call.fun())?;
     let [left, right] = call.args() else {
@@ -158,8 +172,14 @@ fn column(expr: &Arc<dyn PhysicalExpr>) -> Option<&Column> {
     }
 }
 
-/// A constant vector of finite numbers, and whether none had to be rounded.
-fn constant(expr: &Arc<dyn PhysicalExpr>) -> Option<(Vec<f32>, bool)> {
+/// A constant vector of finite numbers.
+struct Constant {
+    rounded: Vec<f32>,
+    /// Whether none had to be rounded.
+    is_exact: bool,
+}
+
+fn constant(expr: &Arc<dyn PhysicalExpr>) -> Option<Constant> {
     if let Some(inner) = expr.downcast_ref::<CastExpr>() {
         return constant(inner.expr()).filter(|_| is_numeric_list(inner.cast_type()));
     }
@@ -180,7 +200,7 @@ fn constant(expr: &Arc<dyn PhysicalExpr>) -> Option<(Vec<f32>, bool)> {
         .zip(numbers.values())
         .all(|(rounded, value)| f64::from(*rounded) == *value);
     let is_finite = rounded.iter().all(|value| value.is_finite());
-    is_finite.then_some((rounded, is_exact))
+    is_finite.then_some(Constant { rounded, is_exact })
 }
 
 fn is_numeric_list(data_type: &DataType) -> bool {

@@ -22,6 +22,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::candidates::Candidates;
 use super::fetch::fetch;
+use super::reading::text;
 use super::scan::IndexScan;
 use crate::memory::{Budget, batch_bytes, resources_exhausted};
 
@@ -113,10 +114,10 @@ impl ExecutionPlan for HnswScanExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.len()) {
-            (Some(input), 0) => Ok(Arc::new(Self::new(Arc::clone(&self.scan), input))),
-            _ => internal_err!("{NAME} has one input"),
-        }
+        let (Some(input), true) = (children.pop(), children.is_empty()) else {
+            return internal_err!("{NAME} has one input");
+        };
+        Ok(Arc::new(Self::new(Arc::clone(&self.scan), input)))
     }
 
     fn with_new_children(
@@ -198,6 +199,7 @@ impl Search {
             // Rebuilt between planning and now.
             Ok(_) => return self.exact(),
             Err(error) => {
+                let error = text(&error);
                 tracing::warn!("{error}; the query is answered exactly, by comparing every row");
                 return self.exact();
             }

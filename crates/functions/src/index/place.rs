@@ -56,7 +56,7 @@ impl TableDirectory {
         below
             .split('/')
             .filter(|part| !part.is_empty())
-            .fold(self.path.clone(), |path, part| path.join(part))
+            .fold(self.path.clone(), Path::join)
     }
 
     /// The present version of a file, which is another once the file is.

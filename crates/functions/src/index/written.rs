@@ -1,6 +1,7 @@
 //! An index on its way into a file.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::ipc::writer::StreamWriter;
