@@ -51,7 +51,7 @@ fn query(path: &str) -> String {
 }
 
 #[test]
-fn an_index_is_built_described_verified_and_searched() {
+fn an_index_is_built_described_and_verified() {
     let directory = tempfile::tempdir().unwrap();
     let path = digits(directory.path());
     let build = [
@@ -111,6 +111,25 @@ fn an_index_is_built_described_verified_and_searched() {
     ] {
         assert!(text.contains(&format!("ok      {check}")), "{text}");
     }
+}
+
+#[test]
+fn an_index_is_searched_without_its_table() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = digits(directory.path());
+    let build = [
+        "index",
+        "build",
+        &path,
+        "--column",
+        "pixels",
+        "--metric",
+        "cosine",
+        "--id-column",
+        "id",
+        "-q",
+    ];
+    success(&build);
     let search = [
         "index",
         "search",
