@@ -9,6 +9,7 @@ use datafusion_cli::print_options::MaxRows;
 use lakefold::{Method, Solver};
 
 use crate::auto::NumberOrAuto;
+use crate::index_args::IndexArgs;
 use crate::job_args::{EmbedArgs, RunArgs, TransformArgs};
 use crate::memory_size::MemoryLimit;
 
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Embed(EmbedArgs),
     Run(RunArgs),
     Evaluate(EvaluateArgs),
+    Index(IndexArgs),
 }
 
 /// Run SQL over files

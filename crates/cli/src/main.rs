@@ -8,6 +8,9 @@ mod auto;
 mod evaluate;
 mod failure;
 mod fit;
+mod index;
+mod index_args;
+mod index_info;
 mod input;
 mod job;
 mod job_args;
@@ -60,6 +63,12 @@ fn main() -> ExitCode {
             let start = Start::new("evaluate", &arguments.session);
             startup::run(&start, |runtime, session, progress| {
                 runtime.block_on(evaluate::run(&session, &arguments, &progress))
+            })
+        }
+        Command::Index(arguments) => {
+            let start = Start::new("index", arguments.command.session());
+            startup::run(&start, |runtime, session, progress| {
+                runtime.block_on(index::run(&session, &arguments.command, &progress))
             })
         }
     };

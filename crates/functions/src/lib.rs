@@ -40,6 +40,7 @@ mod float_lists;
 mod group;
 mod groups;
 mod held_rows;
+mod index;
 mod lle_embed;
 mod lle_exec;
 mod lle_metrics;
@@ -72,6 +73,12 @@ pub use attention::{
     MultiHeadAttention, SelfAttention, SelfAttentionExec,
 };
 pub use barycenter_weights::BarycenterWeights;
+pub use index::{
+    BuiltIndex, FoundIndex, HnswScanExec, INDEX_DIRECTORY, INDEX_EXTENSION, INDEX_VERSION,
+    IndexCatalog, IndexCheck, IndexDefinition, IndexEntry, IndexHeader, IndexPlace, IndexedTable,
+    LakefoldOptions, OpenIndex, RecallPoint, SearchWithHnsw, SourceFile, TableDirectory,
+    build_index, index_state, search_index, verify_index,
+};
 pub use lle_embed::LleEmbed;
 pub use lle_exec::{LleCall, LleExec};
 pub use lle_options::OPTION_NAMES as LLE_OPTION_NAMES;

@@ -13,6 +13,7 @@ use crate::attention::{
     SelfAttention,
 };
 use crate::barycenter_weights::BarycenterWeights;
+use crate::index::{IndexCatalog, LakefoldOptions, SearchWithHnsw};
 use crate::lle_embed::{self, LleEmbed};
 use crate::lle_reconstruction_error::{self, LleReconstructionError};
 use crate::lle_rule::EmbedWithLleExec;
@@ -116,8 +117,15 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
         return Ok(());
     }
     state.register_relation_planner(Arc::new(relations))?;
+    let indexes = Arc::new(IndexCatalog::default());
+    state.config_mut().set_extension(Arc::clone(&indexes));
+    let extensions = &mut state.config_mut().options_mut().extensions;
+    if extensions.get::<LakefoldOptions>().is_none() {
+        extensions.insert(LakefoldOptions::default());
+    }
     let rules = physical_optimizer_rules()
         .into_iter()
+        .chain(std::iter::once(Arc::new(SearchWithHnsw::new(indexes)) as _))
         .chain(state.physical_optimizers().iter().cloned())
         .chain(std::iter::once(
             Arc::new(CutWideScans::new(Arc::clone(state.runtime_env()))) as _,
@@ -186,7 +194,7 @@ mod tests {
         register_all(&ctx).unwrap();
         let after = ctx.state();
         let rules = after.physical_optimizers();
-        assert_eq!(rules.len(), before.physical_optimizers().len() + 3);
+        assert_eq!(rules.len(), before.physical_optimizers().len() + 4);
         assert_eq!(rules[0].name(), EmbedWithLleExec::NAME);
         assert_eq!(rules[rules.len() - 1].name(), CutWideScans::NAME);
         assert_eq!(after.session_id(), before.session_id());

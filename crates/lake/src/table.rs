@@ -72,6 +72,11 @@ impl FilesTable {
         })
     }
 
+    /// Where the files are.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
     /// The files as the scan wants them, with statistics where the session collects them.
     async fn partitioned_files(
         &self,

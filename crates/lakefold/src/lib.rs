@@ -46,6 +46,11 @@
 mod copy;
 mod errors;
 mod from_functions;
+mod index_request;
+mod index_statements;
+mod index_syntax;
+mod index_tables;
+mod indexes;
 mod memory;
 mod misplaced;
 mod rewrite;
@@ -53,10 +58,14 @@ mod session;
 
 pub use datafusion::sql::parser::Statement;
 pub use errors::error_message;
-pub use lakefold_functions::manifold::{Diagnostics, Method, Phase, Solver, bytes as format_bytes};
+pub use indexes::{IndexRequest, IndexTable};
+pub use lakefold_functions::manifold::{
+    Diagnostics, HnswOptions, Method, Metric, Phase, Solver, bytes as format_bytes,
+};
 pub use lakefold_functions::{
-    FitReporter, FitReporterHandle, WINDOW_FUNCTION_NAMES, function_names, register_all,
-    relation_documentation,
+    BuiltIndex, FitReporter, FitReporterHandle, FoundIndex, IndexCatalog, IndexCheck, IndexHeader,
+    IndexPlace, OpenIndex, RecallPoint, SourceFile, WINDOW_FUNCTION_NAMES, function_names,
+    register_all, relation_documentation,
 };
 pub use lakefold_lake::{
     ByteSize, ChunkDescription, ColumnEncoding, Compression, FIT_OPTION_NAMES, FitOptions,

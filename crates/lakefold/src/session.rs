@@ -28,6 +28,7 @@ use lakefold_lake::{
 
 use crate::copy::warn_of_existing_files;
 use crate::errors::error_message;
+use crate::index_syntax::{of_statement, parse_statements};
 use crate::memory::default_memory_limit;
 use crate::rewrite::{Functions, KnownFunction, rewrite};
 
@@ -158,6 +159,9 @@ impl SessionBuilder {
 /// [`DEFAULT_ROWS_PER_FILE`] rows. Files appear whole or not at all
 /// ([`lakefold_lake::WriteWholeFiles`]): a COPY to a single file that fails leaves that file as it
 /// was. One to a directory leaves the files that it had finished.
+///
+/// `CREATE INDEX`, `DROP INDEX`, `SHOW INDEXES` and `REINDEX TABLE` are about HNSW indexes of Parquet tables,
+/// which live in files beside them.
 #[derive(Clone)]
 pub struct Session {
     context: SessionContext,
@@ -211,12 +215,11 @@ impl Session {
         let options = &state.config().options().sql_parser;
         let dialect = dialect_from_str(options.dialect)
             .ok_or_else(|| plan_datafusion_err!("unknown SQL dialect '{}'", options.dialect))?;
-        let statements = DFParserBuilder::new(sql)
+        let mut parser = DFParserBuilder::new(sql)
             .with_dialect(dialect.as_ref())
             .with_recursion_limit(options.recursion_limit.get())
-            .build()?
-            .parse_statements()?;
-        Ok(statements.into())
+            .build()?;
+        parse_statements(&mut parser)
     }
 
     /// Rewrites and plans a statement of [`Self::statements`], as [`Self::sql`] does.
@@ -224,6 +227,9 @@ impl Session {
     /// # Errors
     /// For a statement that cannot be planned.
     pub async fn execute(&self, mut statement: Statement) -> Result<DataFrame> {
+        if let Some(statement) = of_statement(&statement)? {
+            return self.execute_index(statement).await;
+        }
         rewrite(&mut statement, &self.functions())?;
         if let Statement::CopyTo(copy) = &statement {
             warn_of_existing_files(&self.context, copy).await;
@@ -234,6 +240,7 @@ impl Session {
             .statement_to_plan(statement)
             .await
             .map_err(explain_missing_table)?;
+        self.find_remote_indexes(&plan).await?;
         self.context.execute_logical_plan(plan).await
     }
 

@@ -4,6 +4,7 @@ mod common;
 mod embed;
 mod evaluate;
 mod formats;
+mod index;
 mod jobs;
 mod lake;
 mod repl;

@@ -31,7 +31,8 @@ fn top_level_help_lists_the_commands() {
             "  transform ",
             "  embed ",
             "  run ",
-            "  evaluate "
+            "  evaluate ",
+            "  index "
         ]
         .iter()
         .all(|name| text.contains(name)),
@@ -41,7 +42,7 @@ fn top_level_help_lists_the_commands() {
 
 #[test]
 fn help_of_the_other_commands() {
-    for command in ["fit", "transform", "embed", "run", "evaluate"] {
+    for command in ["fit", "transform", "embed", "run", "evaluate", "index"] {
         let output = lakefold()
             .args([command, "--help"])
             .env("COLUMNS", "100")

@@ -1,0 +1,151 @@
+//! The vectors of a table, in memory.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array};
+use datafusion::arrow::compute::{concat, filter};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, UInt64Type};
+use datafusion::common::{Result, exec_err};
+use datafusion::execution::TaskContext;
+use futures::StreamExt;
+use lakefold_manifold::{Hnsw, Phase};
+
+use super::build::{IndexDefinition, SUBJECT};
+use super::table::IndexedTable;
+use crate::features::Matrix;
+use crate::float_lists::FloatType;
+use crate::held_rows::Source;
+use crate::memory::{Budget, array_bytes};
+use crate::progress::Announced;
+
+/// The rows of a table that have a vector.
+pub(crate) struct Gathered {
+    pub(crate) dimensions: usize,
+    /// Row by row.
+    pub(crate) features: Vec<f32>,
+    /// Their numbers in the table.
+    pub(crate) rows: Vec<u64>,
+    pub(crate) ids: Option<ArrayRef>,
+}
+
+/// Reads the vectors of a table of so many rows.
+///
+/// # Errors
+/// For rows that cannot be indexed, too little memory, and a table that is not as its footers say.
+pub(crate) async fn gather(
+    table: &IndexedTable,
+    definition: &IndexDefinition,
+    table_rows: u64,
+    budget: &Budget,
+    context: &Arc<TaskContext>,
+) -> Result<Gathered> {
+    let column = definition.column.as_str();
+    let ids = definition.id_column.as_deref();
+    let columns: Vec<&str> = std::iter::once(column)
+        .chain(ids.filter(|id| *id != column))
+        .collect();
+    let plan = table.rows_of(&columns)?;
+    let mut batches = plan.execute(0, Arc::clone(context))?;
+    let source = Source {
+        function: SUBJECT,
+        column: format!("'{column}' of '{}'", table.name),
+        float: FloatType::Float32,
+        metric: definition.metric,
+    };
+    let announced = Announced::new(context, Phase::Index, table_rows as usize);
+    let mut gathered = Gathered {
+        dimensions: 0,
+        features: vec![],
+        rows: vec![],
+        ids: None,
+    };
+    let (mut dimensions, mut id_parts, mut next) = (None, Vec::new(), 0_u64);
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("row", DataType::UInt64, false),
+        Field::new(column, plan.schema().field(0).data_type().clone(), true),
+    ]));
+    while let Some(batch) = batches.next().await.transpose()? {
+        let read = batch.num_rows() as u64;
+        let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values(next..next + read));
+        next += read;
+        let vectors = Arc::clone(batch.column(0));
+        let numbered = RecordBatch::try_new(Arc::clone(&schema), vec![numbers, vectors])?;
+        let Some(found) = source.read(&numbered, &mut dimensions)? else {
+            continue;
+        };
+        if gathered.features.is_empty() {
+            gathered.dimensions = dimensions.unwrap_or(0);
+            reserve_all(&gathered, &source, definition, table_rows, budget)?;
+            let most = usize::try_from(table_rows).unwrap_or(0);
+            gathered.features.reserve_exact(most * gathered.dimensions);
+            gathered.rows.reserve_exact(most);
+        }
+        let Matrix::Float32(vectors) = &found.features else {
+            return exec_err!("vectors were read as another type");
+        };
+        gathered.features.extend(vectors.iter().copied());
+        let numbers = found.ids.as_primitive::<UInt64Type>().values();
+        gathered.rows.extend(numbers.iter().copied());
+        if ids.is_some() {
+            let present = BooleanArray::new(found.present, None);
+            let part = filter(batch.column(columns.len() - 1), &present)?;
+            budget
+                .reserve("the ids of the rows", 2 * array_bytes(&part))
+                .map_err(|error| source.exhausted(&error))?;
+            id_parts.push(part);
+        }
+        announced.add(read as usize);
+    }
+    if next != table_rows {
+        return exec_err!(
+            "'{}' has {table_rows} rows by its files' footers, but {next} were read: it changed meanwhile, build the \
+             index again",
+            table.name
+        );
+    }
+    if gathered.rows.is_empty() {
+        return exec_err!(
+            "column '{column}' of '{}' has no vectors to index: there are {table_rows} rows, all of them NULL; \
+             a search of so few needs no index",
+            table.name
+        );
+    }
+    if u32::try_from(gathered.rows.len()).is_err() {
+        return exec_err!(
+            "an index holds at most {} rows, '{}' has {}: index its files one by one",
+            u32::MAX,
+            table.name,
+            gathered.rows.len()
+        );
+    }
+    if ids.is_some() {
+        let parts: Vec<&dyn Array> = id_parts.iter().map(AsRef::as_ref).collect();
+        gathered.ids = Some(concat(&parts)?);
+    }
+    Ok(gathered)
+}
+
+/// Takes the memory of the rows, and asks for that of the graph, so that what cannot be built is refused before
+/// everything was read.
+fn reserve_all(
+    gathered: &Gathered,
+    source: &Source,
+    definition: &IndexDefinition,
+    table_rows: u64,
+    budget: &Budget,
+) -> Result<()> {
+    let rows = usize::try_from(table_rows).unwrap_or(usize::MAX);
+    let row = gathered.dimensions * size_of::<f32>() + size_of::<u64>();
+    let refused = |error| source.exhausted(&error);
+    budget
+        .reserve(
+            "the features of the rows to index",
+            rows.saturating_mul(row),
+        )
+        .map_err(refused)?;
+    let graph = Hnsw::predicted_bytes(rows, gathered.dimensions, &definition.options);
+    budget.reserve("the graph", graph).map_err(refused)?;
+    // The kernel takes it again, as it goes.
+    budget.release(graph);
+    Ok(())
+}
