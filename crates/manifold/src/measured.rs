@@ -35,6 +35,10 @@ pub trait Measured: Sized {
         k: usize,
         control: &dyn Control,
     ) -> Result<Nearest>;
+    fn index_all_distances(
+        index: &ExactIndex<Self>,
+        query: ArrayView1<'_, Self>,
+    ) -> Result<Vec<f64>>;
     fn quality(
         features: ArrayView2<'_, Self>,
         embedding: ArrayView2<'_, f64>,
@@ -119,6 +123,13 @@ macro_rules! compile_for {
                 control: &dyn Control,
             ) -> Result<Nearest> {
                 exact::search_others(index, rows, k, control)
+            }
+
+            fn index_all_distances(
+                index: &ExactIndex<Self>,
+                query: ArrayView1<'_, Self>,
+            ) -> Result<Vec<f64>> {
+                exact::all_distances(index, query)
             }
 
             fn quality(
