@@ -10,6 +10,10 @@ pub enum Phase {
     Deduplicate,
     /// Exact nearest neighbours.
     Neighbors,
+    /// Inserting rows into a neighbour index.
+    Index,
+    /// Looking for rows that the index does not find, and mending it.
+    Audit,
     /// Closed components of the neighbour graph, and the bridges between them.
     Components,
     /// The weights of the local problems.
@@ -26,10 +30,12 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in order.
-    pub const ALL: [Phase; 9] = [
+    pub const ALL: [Phase; 11] = [
         Phase::Choice,
         Phase::Deduplicate,
         Phase::Neighbors,
+        Phase::Index,
+        Phase::Audit,
         Phase::Components,
         Phase::Weights,
         Phase::Projection,
@@ -44,6 +50,8 @@ impl Phase {
             Phase::Choice => "parameters",
             Phase::Deduplicate => "duplicates",
             Phase::Neighbors => "neighbours",
+            Phase::Index => "index",
+            Phase::Audit => "audit",
             Phase::Components => "components",
             Phase::Weights => "weights",
             Phase::Projection => "landmarks",

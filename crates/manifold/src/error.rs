@@ -63,6 +63,12 @@ pub enum ManifoldError {
         /// Row of the input matrix.
         row: usize,
     },
+    /// Bytes that are no index, or no longer one.
+    #[error("the index is damaged: {detail}; build it again")]
+    DamagedIndex {
+        /// What is wrong with it.
+        detail: String,
+    },
     /// The caller's memory budget refused an allocation.
     #[error("{0}")]
     Memory(#[from] crate::ReserveError),

@@ -9,6 +9,7 @@ mod control;
 mod embed;
 mod error;
 mod fit;
+mod hnsw;
 mod intrinsic_dimension;
 mod landmark_choice;
 mod landmarks;
@@ -39,6 +40,10 @@ pub use barycenter::barycenter_weights;
 pub use control::{Control, Phase, ReserveError, bytes};
 pub use error::{ManifoldError, Result};
 pub use fit::{Diagnostics, Fit};
+pub use hnsw::{
+    Hnsw, HnswAudit, HnswOptions, NearestFirst, NeighborChoice, NeighborCost, NeighborMethod,
+    Recall, SharedBytes,
+};
 pub use intrinsic_dimension::{
     DimensionOptions, IntrinsicDimension, TwoNn, eigenvalue_gap, intrinsic_dimension,
 };
