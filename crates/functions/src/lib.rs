@@ -40,6 +40,7 @@ mod float_lists;
 mod group;
 mod groups;
 mod held_rows;
+mod indexed_rows;
 mod lle_embed;
 mod lle_exec;
 mod lle_metrics;

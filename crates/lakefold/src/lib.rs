@@ -53,7 +53,9 @@ mod session;
 
 pub use datafusion::sql::parser::Statement;
 pub use errors::error_message;
-pub use lakefold_functions::manifold::{Diagnostics, Method, Phase, Solver, bytes as format_bytes};
+pub use lakefold_functions::manifold::{
+    Diagnostics, Method, NeighborsAlgorithm, Phase, Solver, bytes as format_bytes,
+};
 pub use lakefold_functions::{
     FitReporter, FitReporterHandle, WINDOW_FUNCTION_NAMES, function_names, register_all,
     relation_documentation,

@@ -70,8 +70,12 @@ fn known_scores_weigh_as_computed_ones() {
         .map(|key| Similarity::Dot.score(flat(&q), key.as_slice().unwrap(), 1.5))
         .collect();
     let mut state = OnlineState::new(D_V);
-    state.absorb_scores(&scores[..7], &flat(&v)[..7 * D_V]).unwrap();
-    state.absorb_scores(&scores[7..], &flat(&v)[7 * D_V..]).unwrap();
+    state
+        .absorb_scores(&scores[..7], &flat(&v)[..7 * D_V])
+        .unwrap();
+    state
+        .absorb_scores(&scores[7..], &flat(&v)[7 * D_V..])
+        .unwrap();
     assert_same(&state.finish::<f64>().unwrap(), &expected(&q, &k, &v));
 
     let before = state.clone();

@@ -110,6 +110,14 @@ impl<T: Feature> ApproximateIndex<T> {
         T::approximate_all_distances(self, query)
     }
 
+    /// The distances from one of the index's own rows to all others, in their order.
+    ///
+    /// # Errors
+    /// [`ManifoldError::InvalidParameter`](crate::ManifoldError::InvalidParameter) for a row past the end.
+    pub fn other_distances(&self, row: usize) -> Result<Vec<f64>> {
+        T::approximate_other_distances(self, row)
+    }
+
     /// Rows in the index (n).
     #[must_use]
     pub fn len(&self) -> usize {
@@ -143,8 +151,7 @@ impl<T: Feature> ApproximateIndex<T> {
     /// Bytes that building takes at most, beside the rows that it is given.
     #[must_use]
     pub fn predicted_bytes(rows: usize, dimensions: usize, options: &HnswOptions) -> usize {
-        Hnsw::predicted_bytes(rows, dimensions, options)
-            + stand_in_bytes::<T>(rows, dimensions)
+        Hnsw::predicted_bytes(rows, dimensions, options) + stand_in_bytes::<T>(rows, dimensions)
     }
 
     /// A row by number, prepared.
@@ -217,7 +224,14 @@ pub(crate) fn index<T: Feature>(
         features.iter().copied().collect()
     };
     let enlarged = prepare(&mut rows, dimensions, metric)?;
-    build(Cow::Owned(rows), dimensions, enlarged, metric, (options, ef_search), control)
+    build(
+        Cow::Owned(rows),
+        dimensions,
+        enlarged,
+        metric,
+        (options, ef_search),
+        control,
+    )
 }
 
 /// Of rows that were checked and prepared.
@@ -336,4 +350,17 @@ pub(crate) fn all_distances<T: Feature>(
     let found = keys_of_all(index.len(), |row| index.row(row), &query, index.metric);
     let nearest = index.distances(found)?;
     Ok(nearest.distances.into_raw_vec_and_offset().0)
+}
+
+pub(crate) fn other_distances<T: Feature>(
+    index: &ApproximateIndex<T>,
+    row: usize,
+) -> Result<Vec<f64>> {
+    check_range(&(row..row + 1), index.len())?;
+    let query = index.row(row);
+    let found = keys_of_all(index.len(), |row| index.row(row), query, index.metric);
+    let nearest = index.distances(found)?;
+    let mut distances = nearest.distances.into_raw_vec_and_offset().0;
+    distances.remove(row);
+    Ok(distances)
 }

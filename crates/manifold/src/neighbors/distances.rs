@@ -78,7 +78,11 @@ pub(super) fn check_count(name: &'static str, k: usize, most: usize, rows: usize
 }
 
 /// Makes what is searched of values that were checked: scaled so that nothing under- or overflows.
-pub(super) fn prepare<T: Feature>(values: &mut [T], dimensions: usize, metric: Metric) -> Result<u32> {
+pub(super) fn prepare<T: Feature>(
+    values: &mut [T],
+    dimensions: usize,
+    metric: Metric,
+) -> Result<u32> {
     match metric {
         Metric::L2 => Ok(enlarge(values)),
         Metric::Cosine => normalise_exponents(values, dimensions).map(|()| 0),
@@ -162,7 +166,9 @@ pub fn hits(found: &[f64], mut all: Vec<f64>, metric: Metric) -> usize {
         Metric::L2 | Metric::Cosine => a.total_cmp(b),
     };
     let (_, &mut farthest, _) = all.select_nth_unstable_by(k - 1, order);
-    let near = found.iter().filter(|distance| order(distance, &farthest).is_le());
+    let near = found
+        .iter()
+        .filter(|distance| order(distance, &farthest).is_le());
     near.count()
 }
 

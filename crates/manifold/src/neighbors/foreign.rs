@@ -1,10 +1,10 @@
 //! The nearest points of rows that are not among them.
 
 use super::blocks::{Allowed, predicted_search_bytes, search};
+use super::graph_join::LazyGraph;
 use super::problem::{Prepared, Problem};
 use super::proposals::kept;
 use super::tree::{self, Tree};
-use super::graph_join::LazyGraph;
 use super::{Found, Metric};
 use crate::control::Meter;
 use crate::points::{Feature, Points};
@@ -33,7 +33,9 @@ enum Road<T> {
     Graph(LazyGraph<T>),
 }
 
-pub(super) fn tree_pays(points: usize, dimensions: usize, metric: Metric) -> bool {
+/// Whether exact search among so many points is a descent of a k-d tree, which no graph is faster than.
+#[must_use]
+pub fn tree_pays(points: usize, dimensions: usize, metric: Metric) -> bool {
     metric == Metric::L2 && dimensions <= TREE_DIMENSIONS && points >= TREE_POINTS
 }
 

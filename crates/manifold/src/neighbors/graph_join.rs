@@ -50,8 +50,7 @@ pub(crate) fn self_join<T: Feature>(
     let step = n.div_ceil(MEASURED);
     let (mut hit, mut wanted) = (0, 0);
     for row in (0..n).step_by(step) {
-        let mut all = approximate::all_distances(&index, points.row(row).into())?;
-        all.swap_remove(row);
+        let all = approximate::other_distances(&index, row)?;
         let distances = found.distances.row(row).to_vec();
         hit += hits(&distances, all, Metric::L2);
         wanted += k;
@@ -131,7 +130,10 @@ impl<T: Feature> LazyGraph<T> {
             points.dimensions(),
             0,
             Metric::L2,
-            (&options(self.seed), ApproximateIndex::<T>::default_ef_search(k)),
+            (
+                &options(self.seed),
+                ApproximateIndex::<T>::default_ef_search(k),
+            ),
             control,
         )?;
         let mut order: Vec<u32> = (0..points.len() as u32).collect();

@@ -30,6 +30,7 @@ pub use algorithm::NeighborsAlgorithm;
 pub use approximate::ApproximateIndex;
 pub use distances::hits;
 pub use exact::{ExactIndex, Nearest, nearest_rows};
+pub use foreign::tree_pays as exact_tree_pays;
 pub use metric::Metric;
 
 use crate::points::{Feature, Points};

@@ -24,7 +24,9 @@ impl StandIns {
     pub(super) fn spares(values: &[f32], metric: Metric) -> bool {
         // Prepared rows have their largest number in [1, 2).
         metric == Metric::Cosine || {
-            let largest = values.iter().fold(0.0f32, |largest, v| largest.max(v.abs()));
+            let largest = values
+                .iter()
+                .fold(0.0f32, |largest, v| largest.max(v.abs()));
             largest == 0.0 || SPARED.contains(&largest)
         }
     }
@@ -49,10 +51,7 @@ impl StandIns {
             Metric::Cosine => 0,
             Metric::L2 | Metric::InnerProduct => to_one(largest),
         };
-        Self {
-            middle,
-            exponent,
-        }
+        Self { middle, exponent }
     }
 
     /// For queries of rows that stand for themselves.
