@@ -52,7 +52,7 @@ impl Metric {
     /// products in `f64`, each summed in a fixed order. `squares` are ‖query‖² and ‖point‖², which cosine
     /// distance alone asks for.
     #[inline(always)]
-    pub(super) fn key<T: Feature>(self, query: &[T], point: &[T], squares: [f64; 2]) -> f64 {
+    pub(crate) fn key<T: Feature>(self, query: &[T], point: &[T], squares: [f64; 2]) -> f64 {
         match self {
             Metric::L2 => squared_distance(query, point),
             // One root of the product, not a product of roots: equal rows then are at exactly 0.

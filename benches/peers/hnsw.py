@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""HNSW: recall@10 against queries a second, and seconds of building, beside hnswlib and FAISS.
+
+    python benches/peers/hnsw.py [--data fashion debian] [--m 24 16] [--repeat 3] [--sides lakefold hnswlib faiss]
+
+Fashion-MNIST's 10,000 test images among its 60,000 training images (784 dimensions), and 5,000 of the distinct Debian
+vectors, held out, among the others (384). Euclidean distance, ef_construction 200, two threads on every side, each side
+in its own process, the fastest of the repeated searches. Recall counts rows that are no farther than the tenth exact
+neighbour in float64.
+"""
+
+import argparse
+
+import numpy as np
+
+import common
+
+K = 10
+EFS = [10, 20, 30, 40, 60, 80, 120, 200, 400]
+HELD_OUT = 5000
+WANTED = 0.99
+NAMES = {"lakefold": "Lakefold", "hnswlib": "hnswlib", "faiss": "FAISS HNSW"}
+
+
+def data(name):
+    if name == "fashion":
+        return common.fashion("train")[0], common.fashion("test")[0]
+    X, _ = common.debian()
+    return X[HELD_OUT:], X[:HELD_OUT]
+
+
+def distances(X, Q, found):
+    """In float64, a few queries at a time."""
+    parts = []
+    for start in range(0, len(Q), 500):
+        rows = slice(start, start + 500)
+        difference = X[found[rows]].astype(np.float64) - Q[rows, None].astype(np.float64)
+        parts.append((difference**2).sum(axis=2))
+    return np.vstack(parts)
+
+
+def farthest(X, Q):
+    """The distance of each query's k-th nearest row."""
+    import faiss
+
+    faiss.omp_set_num_threads(common.THREADS)
+    index = faiss.IndexFlatL2(X.shape[1])
+    index.add(X)
+    # Some more than k: float32 may have misjudged the last ones.
+    _, found = index.search(Q, K + 10)
+    return np.sort(distances(X, Q, found), axis=1)[:, K - 1 : K]
+
+
+def run(side, name, m, repeat):
+    work = common.work_directory()
+    options = ["--input", work / f"hnsw-{name}.npy", "--queries", work / f"hnsw-{name}-queries.npy"]
+    options += ["--output", work / f"hnsw-{side}-{name}-{m}", "--m", m, "--ef", ",".join(map(str, EFS))]
+    options += ["--repeat", repeat, "--threads", common.THREADS, "--k", K]
+    if side == "lakefold":
+        return common.run([common.target_directory() / "release" / "bench_hnsw", *options])
+    import sys
+    from pathlib import Path
+
+    return common.run([sys.executable, Path(__file__).with_name("hnsw_worker.py"), side, *options])
+
+
+def rate_at(curve, wanted):
+    """Queries a second at this recall: between two measured points, linear in the logarithm of what is missed."""
+    for (recall, rate), (better, slower) in zip(curve, curve[1:]):
+        if recall < wanted <= better:
+            missed = [np.log(max(1 - r, 1e-6)) for r in (recall, better, wanted)]
+            share = (missed[2] - missed[0]) / (missed[1] - missed[0])
+            return float(np.exp(np.log(rate) + share * (np.log(slower) - np.log(rate))))
+    return None
+
+
+def report(name, m, sides, repeat):
+    X, Q = data(name)
+    work = common.work_directory()
+    common.saved(f"hnsw-{name}", X)
+    common.saved(f"hnsw-{name}-queries", Q)
+    bound = farthest(X, Q)
+    answers, curves = {}, {}
+    for side in sides:
+        answers[side] = run(side, name, m, repeat)
+        if "error" in answers[side]:
+            raise SystemExit(f"{side}: {answers[side]['error']}")
+        curves[side] = []
+        for search in answers[side]["searches"]:
+            found = np.load(work / f"hnsw-{side}-{name}-{m}.{search['ef']}.npy")
+            recall = float((distances(X, Q, found) <= bound).mean())
+            curves[side].append((recall, search["queries_per_second"]))
+    peer = answers.get("hnswlib", {}).get("build_seconds")
+    peer_rate = rate_at(curves["hnswlib"], WANTED) if "hnswlib" in curves else None
+    lines = []
+    for side in sides:
+        seconds, rate = answers[side]["build_seconds"], rate_at(curves[side], WANTED)
+        line = [NAMES[side], f"{seconds:.1f}", f"{seconds / peer:.2f}" if peer else "–", f"{rate:,.0f}" if rate else "–"]
+        lines.append(line + [f"{rate / peer_rate:.2f}" if rate and peer_rate else "–"])
+    text = f"### {name}, M {m}: {len(X):,} × {X.shape[1]}, {len(Q):,} queries\n\n"
+    text += common.table(["", "seconds to build", "/ hnswlib's", f"queries/s at recall {WANTED}", "/ hnswlib's"], lines)
+    points = [[ef, *(f"{curves[side][i][0]:.4f} at {curves[side][i][1]:,.0f}" for side in sides)] for i, ef in enumerate(EFS)]
+    text += "\n\nRecall@10 at queries a second:\n\n" + common.table(["ef", *(NAMES[side] for side in sides)], points) + "\n"
+    if "lakefold" in answers:
+        text += f"\n{answers['lakefold']['audit']}\n"
+    return text
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", default=["fashion", "debian"], choices=["fashion", "debian"])
+    parser.add_argument("--m", nargs="+", type=int, default=[24, 16])
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--sides", nargs="+", default=list(NAMES), choices=list(NAMES))
+    parser.add_argument("--skip-build", action="store_true", help="the program is built already")
+    args = parser.parse_args()
+    if not args.skip_build:
+        common.build()
+    for name in args.data:
+        for m in args.m:
+            print(report(name, m, args.sides, args.repeat), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+//! Builds an HNSW index and searches it: what `benches/peers/hnsw.py` runs. Prints one JSON line.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use lakefold_benches::{Matrix, peak_rss_bytes, use_threads};
+use lakefold_manifold::{Hnsw, HnswOptions, Metric};
+use ndarray::Array2;
+use ndarray_npy::write_npy;
+
+/// Build an index of the rows of a NumPy file and search it for those of another.
+#[derive(Parser)]
+struct Args {
+    /// Rows to be searched: float32, (n, D).
+    #[arg(long)]
+    input: PathBuf,
+    /// Rows to be searched for: float32, (m, D).
+    #[arg(long)]
+    queries: PathBuf,
+    /// Where the neighbours go, one file for each ef: this name with `.ef.npy` after it.
+    #[arg(long)]
+    output: PathBuf,
+    #[arg(long, default_value = "l2")]
+    metric: String,
+    #[arg(long, default_value_t = 10)]
+    k: usize,
+    #[arg(long, default_value_t = 24)]
+    m: usize,
+    #[arg(long, default_value_t = 200)]
+    ef_construction: usize,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Values of ef_search, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "64")]
+    ef: Vec<usize>,
+    /// Searches for each ef; the fastest counts.
+    #[arg(long, default_value_t = 3)]
+    repeat: usize,
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+fn read(path: &std::path::Path) -> Result<Array2<f32>> {
+    match Matrix::read(path)? {
+        Matrix::F32(matrix) => Ok(matrix),
+        Matrix::F64(_) => bail!("{}: float32 is expected", path.display()),
+    }
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    use_threads(args.threads)?;
+    let (rows, queries) = (read(&args.input)?, read(&args.queries)?);
+    let options = HnswOptions {
+        m: args.m,
+        ef_construction: args.ef_construction,
+        seed: args.seed,
+    };
+    let started = Instant::now();
+    let (index, audit) = Hnsw::build(rows.view(), Metric::parse(&args.metric)?, &options, &())?;
+    let build_seconds = started.elapsed().as_secs_f64();
+    let mut searches = Vec::new();
+    for &ef in &args.ef {
+        let mut best = f64::INFINITY;
+        for _ in 0..args.repeat {
+            let started = Instant::now();
+            let found = index.search(queries.view(), args.k, ef, &())?;
+            best = best.min(started.elapsed().as_secs_f64());
+            let mut path = args.output.clone().into_os_string();
+            path.push(format!(".{ef}.npy"));
+            write_npy(PathBuf::from(path), &found.ids.mapv(i64::from))?;
+        }
+        let queries_per_second = queries.nrows() as f64 / best;
+        searches.push(serde_json::json!({"ef": ef, "queries_per_second": queries_per_second}));
+    }
+    let answer = serde_json::json!({
+        "build_seconds": build_seconds,
+        "searches": searches,
+        "audit": format!("{audit:?}"),
+        "peak_rss_bytes": peak_rss_bytes(),
+    });
+    println!("{answer}");
+    Ok(())
+}
