@@ -193,9 +193,13 @@ impl Search {
                 self.options.m, self.options.ef_construction, self.ef_search
             )
         };
-        let expected = |rows, dimensions| {
-            let cost = self.choose(rows, usize::MAX >> 12, dimensions);
-            (cost.method == NeighborMethod::Hnsw).then_some(cost.expected_recall)
+        // The cost model tells the recall of what it chooses: among few rows, that of the fewest for which it
+        // would choose a graph.
+        let expected = |rows: usize, dimensions| {
+            let sizes = std::iter::successors(Some(rows.max(1)), |rows| rows.checked_mul(2));
+            let choices = sizes.map(|rows| self.choose(rows, usize::MAX >> 12, dimensions));
+            let mut choices = choices.filter(|choice| choice.method == NeighborMethod::Hnsw);
+            choices.next().map(|choice| choice.expected_recall)
         };
         match (self.method, rows, queries, dimensions) {
             (Method::Is(NeighborMethod::Exact), ..) => "method=exact".to_owned(),
