@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::search::{Ranked, Searcher, distance};
+use super::beam::Seen;
+use super::search::{distance, push_rows, sort};
 use super::{Hnsw, Recall, search};
 use crate::control::stop_if_cancelled;
 use crate::sample::row_hash;
@@ -22,19 +23,14 @@ pub(super) fn recall(
 ) -> Result<Vec<Recall>> {
     let rows = sample(index, queries, seed);
     let k = k.min(index.len().saturating_sub(1));
-    let exact: Result<Vec<Vec<Ranked>>> = rows
-        .par_iter()
-        .map_init(
-            || Searcher::new(index),
-            |searcher, &row| {
-                stop_if_cancelled(control)?;
-                let query = index.vector(row as usize);
-                searcher.scan(query, k, &|other| other != row);
-                Ok(searcher.ranked().to_vec())
-            },
-        )
+    let exact: Result<Vec<Vec<f64>>> = rows
+        .par_chunks(QUERIES)
+        .map(|rows| {
+            stop_if_cancelled(control)?;
+            Ok(farthest(index, rows, k))
+        })
         .collect();
-    let exact = exact?;
+    let exact = exact?.concat();
     let query = |place: usize| {
         let row = rows[place];
         (index.vector(row as usize).into(), Some(row))
@@ -46,10 +42,7 @@ pub(super) fn recall(
         let seconds = started.elapsed().as_secs_f64();
         let pairs = exact.iter().zip(found.distances.rows());
         let right: usize = pairs
-            .map(|(exact, found)| {
-                let Some(&(key, _)) = exact.last() else {
-                    return 0;
-                };
+            .map(|(&key, found)| {
                 let farthest = distance(metric, key);
                 let near = |&&found: &&f64| match metric {
                     crate::Metric::InnerProduct => found >= farthest,
@@ -69,6 +62,55 @@ pub(super) fn recall(
         })
     };
     ef_values.iter().map(measure).collect()
+}
+
+/// Queries that are compared with all rows together, and rows that stay near the processor meanwhile.
+const QUERIES: usize = 16;
+const ROWS: usize = 256;
+
+/// The exact key of the k-th nearest other row of each of `rows`. Sums in `f32` propose some more than k.
+fn farthest(index: &Hnsw, rows: &[u32], k: usize) -> Vec<f64> {
+    let space = index.space();
+    let most = k + 1 + k / 4 + 8;
+    let mut paddings = vec![Vec::new(); rows.len()];
+    let vectors = rows.iter().map(|&row| index.vector(row as usize));
+    let queries: Vec<_> = vectors
+        .zip(&mut paddings)
+        .map(|(vector, padded)| search::prepare(space, vector, padded))
+        .collect();
+    let mut pools = vec![Vec::new(); rows.len()];
+    let all: Vec<u32> = (0..index.vertices.len() as u32).collect();
+    let mut distances = [0.0; ROWS];
+    for ids in all.chunks(ROWS) {
+        let distances = &mut distances[..ids.len()];
+        for ((space, query), pool) in queries.iter().zip(&mut pools) {
+            space.distances(*query, ids, distances);
+            for (&id, &distance) in ids.iter().zip(&*distances) {
+                keep(pool, Seen::new(distance, id), most);
+            }
+        }
+    }
+    let kth = |(&row, pool): (&u32, &Vec<Seen>)| {
+        let (query, mut ranked) = (index.vector(row as usize), Vec::new());
+        for seen in pool {
+            let others = |other: u32| other != row;
+            push_rows(index, &space, query, seen.vertex(), k, &others, &mut ranked);
+        }
+        sort(&mut ranked);
+        let last = k.checked_sub(1).and_then(|last| ranked.get(last));
+        last.map_or(f64::INFINITY, |&(key, _)| key)
+    };
+    rows.iter().zip(&pools).map(kth).collect()
+}
+
+/// The `most` nearest, nearest first.
+fn keep(pool: &mut Vec<Seen>, seen: Seen, most: usize) {
+    if pool.len() == most && pool[most - 1] < seen {
+        return;
+    }
+    pool.truncate(most - 1);
+    let place = pool.partition_point(|&other| other < seen);
+    pool.insert(place, seen);
 }
 
 /// The rows with the smallest hashes.

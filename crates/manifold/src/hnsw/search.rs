@@ -163,7 +163,14 @@ pub(super) fn prepare<'s, 'p>(
         Metric::L2 | Metric::InnerProduct => 0.0,
     };
     let values = padded.as_slice();
-    (space, Query { values, factor })
+    (
+        space,
+        Query {
+            values,
+            factor,
+            is_own: false,
+        },
+    )
 }
 
 /// What a key is to people, see [`Metric`].

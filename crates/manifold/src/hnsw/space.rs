@@ -19,7 +19,8 @@ pub(super) struct Space<'a> {
     pub(super) factors: &'a [f32],
     /// Values are brought into the range of `f32` sums by this factor, in `f64` sums; 0 where they are in it.
     pub(super) scale: f64,
-    sums: Sums,
+    /// Of differences squared, and of products.
+    sums: [Sums; 2],
 }
 
 /// A padded row to be compared with the rows of a [`Space`].
@@ -27,6 +28,8 @@ pub(super) struct Space<'a> {
 pub(super) struct Query<'a> {
     pub(super) values: &'a [f32],
     pub(super) factor: f32,
+    /// Whether it is one of the rows. Inner products then give way to distances between completed rows.
+    pub(super) is_own: bool,
 }
 
 impl<'a> Space<'a> {
@@ -37,17 +40,13 @@ impl<'a> Space<'a> {
         factors: &'a [f32],
         scale: f64,
     ) -> Self {
-        let sums = match metric {
-            Metric::L2 => widest::<false>(),
-            Metric::Cosine | Metric::InnerProduct => widest::<true>(),
-        };
         Self {
             metric,
             dimensions,
             rows,
             factors,
             scale,
-            sums,
+            sums: [widest::<false>(), widest::<true>()],
         }
     }
 
@@ -62,6 +61,7 @@ impl<'a> Space<'a> {
         Query {
             values: self.rows.row(row),
             factor: self.factors.get(row as usize).copied().unwrap_or_default(),
+            is_own: true,
         }
     }
 
@@ -71,19 +71,26 @@ impl<'a> Space<'a> {
         if self.scale != 0.0 {
             return self.careful_distances(query, ids, out);
         }
-        (self.sums)(query.values, self.rows, ids, out);
+        let [differences, products] = self.sums;
         match self.metric {
-            Metric::L2 => {}
+            Metric::L2 => differences(query.values, self.rows, ids, out),
             Metric::Cosine => {
+                products(query.values, self.rows, ids, out);
                 for (distance, &id) in out.iter_mut().zip(ids) {
                     let product = *distance * (query.factor * self.factors[id as usize]);
                     *distance = (1.0 - product).max(0.0);
                 }
             }
-            Metric::InnerProduct => {
+            Metric::InnerProduct if query.is_own => {
+                differences(query.values, self.rows, ids, out);
                 for (distance, &id) in out.iter_mut().zip(ids) {
-                    *distance = -query.factor.mul_add(self.factors[id as usize], *distance);
+                    let difference = query.factor - self.factors[id as usize];
+                    *distance = difference.mul_add(difference, *distance);
                 }
+            }
+            Metric::InnerProduct => {
+                products(query.values, self.rows, ids, out);
+                out.iter_mut().for_each(|distance| *distance = -*distance);
             }
         }
     }
@@ -91,9 +98,8 @@ impl<'a> Space<'a> {
     /// Up to here rows are at one place, as far as the sums can tell.
     pub(super) fn least(&self) -> f32 {
         match self.metric {
-            Metric::L2 => 0.0,
+            Metric::L2 | Metric::InnerProduct => 0.0,
             Metric::Cosine => f32::EPSILON,
-            Metric::InnerProduct => f32::NEG_INFINITY,
         }
     }
 
@@ -115,10 +121,11 @@ impl<'a> Space<'a> {
                     let squares = dot(query.values, query.values) * dot(row, row);
                     (1.0 - dot(query.values, row) / squares.sqrt()).max(0.0)
                 }
-                Metric::InnerProduct => {
-                    let factors = f64::from(query.factor) * f64::from(self.factors[id as usize]);
-                    -(dot(query.values, row) * square + factors)
+                Metric::InnerProduct if query.is_own => {
+                    let difference = f64::from(query.factor - self.factors[id as usize]);
+                    squared_distance(query.values, row) * square + difference * difference
                 }
+                Metric::InnerProduct => -dot(query.values, row) * square,
             } as f32;
         }
     }
@@ -172,8 +179,7 @@ pub(super) fn scale(metric: Metric, least: f32, most: f32) -> f64 {
 /// the square of the scale.
 ///
 /// Inner products: rows completed to one length by one more coordinate are ordered by Euclidean distance as
-/// they are by their products, so the graph is that of a metric (Bachrach and others 2014). A query's own
-/// coordinate there is 0.
+/// they are by their products, so the graph is that of a metric (Bachrach and others 2014).
 pub(super) fn factor(metric: Metric, square: f64, longest: f64) -> f32 {
     match metric {
         Metric::L2 => 0.0,

@@ -68,6 +68,7 @@ impl<'a> Walk<'a> {
         let query = Query {
             values: &self.values,
             factor: self.factor,
+            is_own: false,
         };
         self.space
             .distances(query, &self.fresh, &mut self.distances);
