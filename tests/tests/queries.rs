@@ -173,7 +173,10 @@ async fn attention_topk() {
     assert_eq!(images, 97.0);
     assert!(correct >= 90.0, "{rows:?}");
     let least = column(&rows, 3);
-    assert!(least.iter().all(|weight| (0.0..=0.02).contains(weight)), "{rows:?}");
+    assert!(
+        least.iter().all(|weight| (0.0..=0.02).contains(weight)),
+        "{rows:?}"
+    );
 }
 
 /// More rows in view find more.
@@ -182,7 +185,10 @@ async fn neighbors_through_a_graph() {
     let rows = rows("neighbors_through_a_graph").await;
     assert_eq!(column(&rows, 0), [10.0, 100.0]);
     let recall = column(&rows, 1);
-    assert!(recall[0] > 0.6 && recall[1] > 0.97 && recall[1] > recall[0], "{rows:?}");
+    assert!(
+        recall[0] > 0.6 && recall[1] > 0.97 && recall[1] > recall[0],
+        "{rows:?}"
+    );
 }
 
 /// Both kinds of weights sum to 1; attention falls with the rank and stays positive, and no mean comes nearer
