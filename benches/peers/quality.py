@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """How good embeddings are: Lakefold's defaults against PCA and against scikit-learn's grid of LLE parameters.
 
-    python benches/peers/quality.py [--case debian-all|debian-5000|landmark-choice|fashion]... [--reuse]
+    python benches/peers/quality.py [--case debian-all|debian-5000|landmark-choice|fashion|hnsw]... [--reuse]
+        [--rows N]
 
 debian-all: every distinct vector, 16 components. debian-5000: 5,000 of them, on which scikit-learn runs 4 methods x
 k 6, 12, 30 x reg 1e-3, 1e-1 (refused cells are shown as refused; --reuse takes its answers from an earlier run).
 landmark-choice: every distinct vector again, 16 components, 30 neighbours, reg 1, 100 of 1,000 landmarks a row, the
 landmarks chosen uniformly, by k-means++ and farthest first.
+hnsw: 1,000,000 generated rows x 64 (or --rows), 16 components, landmarks solver: the neighbours of all rows through an
+HNSW graph against the exact ones. Exact ones of so many rows take a quarter of an hour and more.
 fashion: Fashion-MNIST's 60,000 training images; the 10,000 test images are placed by the model, and fitted together
 with the others for comparison.
 
@@ -133,26 +136,72 @@ def landmark_choice():
     return text + common.table(["landmarks", "seconds", "of these landmarks", "trustworthiness", "accuracy"], lines) + "\n"
 
 
+def bent(rows):
+    """Fifty clusters of ten dimensions, bent into 64 by two layers, with noise."""
+    rng = np.random.default_rng(0)
+    centres = 3 * rng.standard_normal((50, 10), dtype=np.float32)[rng.integers(50, size=rows)]
+    latent = rng.standard_normal((rows, 10), dtype=np.float32) + centres
+    first = rng.standard_normal((10, 64), dtype=np.float32) / np.sqrt(10)
+    second = rng.standard_normal((64, 64), dtype=np.float32) / 8
+    return np.tanh(latent @ first) @ second + np.float32(0.05) * rng.standard_normal((rows, 64), dtype=np.float32)
+
+
+def hnsw(rows):
+    X = bent(rows)
+    options = {"n_neighbors": 30, "reg": 1, "solver": "landmarks", "n_landmarks": 1000, "landmark_neighbors": 100}
+    lines, scores = [], []
+    for algorithm in ["exact", "hnsw"]:
+        answer, Y = ours(f"bent-{algorithm}", X, neighbors_algorithm=algorithm, **options)
+        if Y is None:
+            lines.append([algorithm, common.seconds(answer), "", "", "", ""])
+            continue
+        recall = answer["diagnostics"]["neighbors_recall"]
+        scores.append(trustworthiness_alone(X, Y))
+        phases = answer["phases"]
+        cells = [algorithm, common.seconds(answer), f"{phases['neighbours']:.1f}", common.mebibytes(answer)]
+        lines.append(cells + ["1" if recall is None else f"{recall:.4f}", f"{scores[-1]:.4f}"])
+    text = f"## Neighbours through a graph: {rows:,} generated rows × {X.shape[1]}, {D} components, 30 neighbours, 1,000 landmarks\n\n"
+    text += common.table(["neighbours", "seconds", "of these neighbours", "peak MiB", "recall", "trustworthiness"], lines) + "\n"
+    if len(scores) == 2:
+        text += f"\nTrustworthiness differs by {abs(scores[0] - scores[1]):.4f}: {'within' if abs(scores[0] - scores[1]) <= 0.01 else 'NOT within'} 0.01.\n"
+    return text
+
+
+def trustworthiness_alone(X, Y):
+    from sklearn.manifold import trustworthiness
+
+    def once(seed):
+        some = np.random.default_rng(seed).choice(len(X), min(5000, len(X)), replace=False)
+        return trustworthiness(X[some], Y[some] / Y.std(0), n_neighbors=12)
+
+    return float(np.mean([once(seed) for seed in SEEDS]))
+
+
 CASES = {
     "debian-all": lambda reuse: debian_all(),
     "debian-5000": debian_5000,
     "landmark-choice": lambda reuse: landmark_choice(),
     "fashion": lambda reuse: fashion(),
+    "hnsw": lambda reuse, rows=1_000_000: hnsw(rows),
 }
+# Too long to be part of every run.
+ALONE = {"hnsw"}
 
 
-def report(case, reuse=False):
-    return CASES[case](reuse)
+def report(case, reuse=False, **options):
+    return CASES[case](reuse, **options)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", action="append", choices=list(CASES))
     parser.add_argument("--reuse", action="store_true")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the case hnsw")
     args = parser.parse_args()
     common.build()
-    for case in args.case or CASES:
-        print(report(case, args.reuse), flush=True)
+    for case in args.case or [case for case in CASES if case not in ALONE]:
+        options = {"rows": args.rows} if case == "hnsw" else {}
+        print(report(case, args.reuse, **options), flush=True)
 
 
 if __name__ == "__main__":

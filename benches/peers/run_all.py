@@ -58,7 +58,7 @@ def main():
     parts.append(objective.report(skip_ours=args.skip_ours))
     parts.append(attention.report(skip_ours=args.skip_ours))
     if not args.skip_ours:
-        parts += [quality.report(case) for case in quality.CASES]
+        parts += [quality.report(case) for case in quality.CASES if case not in quality.ALONE]
     args.output.write_text("\n".join(parts))
     print(args.output.read_text())
 

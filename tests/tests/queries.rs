@@ -75,6 +75,7 @@ async fn every_query_has_a_test() {
         .collect();
     names.sort();
     let tested = [
+        "attention_topk",
         "embed_per_group",
         "embed_table",
         "features_from_columns",
@@ -82,6 +83,7 @@ async fn every_query_has_a_test() {
         "nearest_in_embedding",
         "nearest_neighbors",
         "neighborhood_attention",
+        "neighbors_through_a_graph",
         "pooled_documents",
         "softmax_scores",
         "swiss_roll_truth",
@@ -161,6 +163,32 @@ async fn nearest_neighbors() {
     let [images, correct] = [1, 2].map(|place| column(&rows, place).iter().sum::<f64>());
     assert_eq!(images, 97.0);
     assert!(correct >= 92.0, "{rows:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attention_topk() {
+    let rows = rows("attention_topk").await;
+    assert_eq!(column(&rows, 0), (0..10).map(f64::from).collect::<Vec<_>>());
+    let [images, correct] = [1, 2].map(|place| column(&rows, place).iter().sum::<f64>());
+    assert_eq!(images, 97.0);
+    assert!(correct >= 90.0, "{rows:?}");
+    let least = column(&rows, 3);
+    assert!(
+        least.iter().all(|weight| (0.0..=0.02).contains(weight)),
+        "{rows:?}"
+    );
+}
+
+/// More rows in view find more.
+#[tokio::test(flavor = "multi_thread")]
+async fn neighbors_through_a_graph() {
+    let rows = rows("neighbors_through_a_graph").await;
+    assert_eq!(column(&rows, 0), [10.0, 100.0]);
+    let recall = column(&rows, 1);
+    assert!(
+        recall[0] > 0.6 && recall[1] > 0.97 && recall[1] > recall[0],
+        "{rows:?}"
+    );
 }
 
 /// Both kinds of weights sum to 1; attention falls with the rank and stays positive, and no mean comes nearer

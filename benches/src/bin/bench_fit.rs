@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Parser;
 use lakefold_benches::{Matrix, peak_rss_bytes, use_threads};
-use lakefold_manifold::{LandmarkChoice, Lle, Solver};
+use lakefold_manifold::{LandmarkChoice, Lle, NeighborsAlgorithm, Solver};
 use ndarray::Array2;
 use ndarray_npy::WriteNpyExt;
 
@@ -34,6 +34,9 @@ struct Arguments {
     /// uniform, k-means++ or farthest
     #[arg(long, default_value = "uniform")]
     landmark_choice: String,
+    /// auto, exact or hnsw
+    #[arg(long, default_value = "auto")]
+    neighbors_algorithm: String,
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[arg(long)]
@@ -62,6 +65,7 @@ fn main() -> Result<()> {
     let mut lle = Lle::builder(arguments.n_components)
         .seed(arguments.seed)
         .landmark_choice(LandmarkChoice::parse(&arguments.landmark_choice)?)
+        .neighbors_algorithm(NeighborsAlgorithm::parse(&arguments.neighbors_algorithm)?)
         .solver(Solver::parse(&arguments.solver)?);
     lle = match arguments.n_neighbors.as_str() {
         "auto" => lle.auto_n_neighbors(),
@@ -128,6 +132,8 @@ fn main() -> Result<()> {
                 "closed_components": found.closed_components,
                 "bridge_rounds": found.bridge_rounds,
                 "bridged_edges": found.bridged_edges,
+                "neighbors_algorithm": found.neighbors.name(),
+                "neighbors_recall": found.neighbors_recall,
                 "solver": found.solver.name(),
                 "landmarks": found.landmarks,
                 "n_neighbors": found.parameters.n_neighbors(),

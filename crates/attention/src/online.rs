@@ -75,6 +75,33 @@ impl OnlineState {
         self.parts().absorb(query, keys, values, valid)
     }
 
+    /// Takes in values of this state's width, one after the other, whose scores are known: a search for the
+    /// best keys computes them. A score of −∞ weighs nothing.
+    ///
+    /// # Errors
+    /// [`AttentionError::Shape`] unless there is one value a score; [`AttentionError::InvalidScore`] with its
+    /// place for a score of NaN or +∞. Nothing has been absorbed then.
+    pub fn absorb_scores<T: Score>(&mut self, scores: &[f64], values: &[T]) -> Result<()> {
+        let width = self.accumulator.len();
+        AttentionError::check_size("values", "numbers", scores.len() * width, values.len())?;
+        let invalid = |score: &f64| score.is_nan() || *score == f64::INFINITY;
+        if let Some(place) = scores.iter().position(invalid) {
+            return Err(invalid_score(place, scores[place]));
+        }
+        let mut block = [0.0; BLOCK];
+        for (number, scores) in scores.chunks(BLOCK).enumerate() {
+            let block = &mut block[..scores.len()];
+            block.copy_from_slice(scores);
+            let start = number * BLOCK;
+            widest(Absorb {
+                state: self.parts(),
+                scores: block,
+                values: &values[start * width..(start + scores.len()) * width],
+            });
+        }
+        Ok(())
+    }
+
     /// Takes in what `other` has absorbed.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use datafusion_cli::print_options::MaxRows;
-use lakefold::{Method, Solver};
+use lakefold::{Method, NeighborsAlgorithm, Solver};
 
 use crate::auto::NumberOrAuto;
 use crate::index_args::IndexArgs;
@@ -165,6 +165,10 @@ pub(crate) struct FitParameters {
     /// Rows that are fitted at most; of more, a sample of this many [default: 65536]
     #[arg(long, value_name = "N")]
     pub(crate) sample_size: Option<NonZeroUsize>,
+
+    /// How neighbours are found: auto, exact or hnsw [default: auto]
+    #[arg(long, value_name = "NAME", value_parser = neighbors_algorithm)]
+    pub(crate) neighbors_algorithm: Option<String>,
 }
 
 /// What `fit` says.
@@ -224,6 +228,11 @@ fn method(name: &str) -> Result<String, String> {
 fn solver(name: &str) -> Result<String, String> {
     let solver = Solver::parse(name).map_err(|error| error.to_string())?;
     Ok(solver.name().to_owned())
+}
+
+fn neighbors_algorithm(name: &str) -> Result<String, String> {
+    let algorithm = NeighborsAlgorithm::parse(name).map_err(|error| error.to_string())?;
+    Ok(algorithm.name().to_owned())
 }
 
 /// The formats of results.

@@ -46,7 +46,7 @@ pub(crate) async fn run(
 }
 
 /// Those given, as SQL.
-pub(crate) fn options(arguments: &FitParameters) -> [(&'static str, Option<String>); 9] {
+pub(crate) fn options(arguments: &FitParameters) -> [(&'static str, Option<String>); 10] {
     fn sql(value: Option<&impl ToString>) -> Option<String> {
         value.map(ToString::to_string)
     }
@@ -63,6 +63,10 @@ pub(crate) fn options(arguments: &FitParameters) -> [(&'static str, Option<Strin
             sql(arguments.landmark_neighbors.as_ref()),
         ),
         ("sample_size", sql(arguments.sample_size.as_ref())),
+        (
+            "neighbors_algorithm",
+            arguments.neighbors_algorithm.as_deref().map(text),
+        ),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! Rows that are held in memory for their neighbours to be found: ids and features.
+//! Rows that are collected in memory for their neighbours to be found: ids and features.
 
 use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use datafusion::arrow::buffer::BooleanBuffer;
@@ -7,16 +7,15 @@ use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err,
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::metrics::BaselineMetrics;
 use futures::StreamExt;
-use lakefold_manifold::{
-    Control, ExactIndex, Feature, ManifoldError, Metric, Nearest, ReserveError, check_features,
-};
-use ndarray::{Array2, ArrayView2, s};
+use lakefold_manifold::{Feature, ManifoldError, Metric, ReserveError, check_features};
+use ndarray::ArrayView2;
 
 use crate::evaluator::off_the_async_threads;
 use crate::features::{Matrix, Site, check_dimensions, extract, measure};
 use crate::fit::row_error;
 use crate::fit_task::blocking;
 use crate::float_lists::FloatType;
+use crate::indexed_rows::SortedRows;
 use crate::memory::{Budget, array_bytes, resources_exhausted};
 use crate::row_order;
 
@@ -93,7 +92,7 @@ impl Source {
         }
     }
 
-    fn failed(&self, error: &ManifoldError) -> DataFusionError {
+    pub(crate) fn failed(&self, error: &ManifoldError) -> DataFusionError {
         if let ManifoldError::Memory(refusal) = error {
             self.exhausted(refusal)
         } else {
@@ -133,10 +132,11 @@ pub(crate) struct Collector {
     dimensions: Option<usize>,
     ids: Vec<ArrayRef>,
     features: Values,
+    by_features: bool,
 }
 
 /// Row by row.
-enum Values {
+pub(crate) enum Values {
     Float32(Vec<f32>),
     Float64(Vec<f64>),
 }
@@ -147,7 +147,7 @@ impl Collector {
         mut self,
         mut input: SendableRecordBatchStream,
         baseline: &BaselineMetrics,
-    ) -> Result<Option<HeldRows>> {
+    ) -> Result<Option<SortedRows>> {
         while let Some(batch) = input.next().await.transpose()? {
             let _timer = baseline.elapsed_compute().timer();
             off_the_async_threads(|| self.add(&batch))?;
@@ -168,7 +168,14 @@ impl Collector {
             dimensions: None,
             ids: vec![],
             features,
+            by_features: false,
         }
+    }
+
+    /// The rows are to be in the order of their features first: what comes beside those are no ids.
+    pub(crate) fn by_features(mut self) -> Self {
+        self.by_features = true;
+        self
     }
 
     /// Adds a batch of ids and features.
@@ -195,8 +202,8 @@ impl Collector {
         Ok(())
     }
 
-    /// Makes an index of what was collected; `None` where there was nothing.
-    fn finish(self) -> Result<Option<HeldRows>> {
+    /// Puts what was collected in order; `None` where there was nothing.
+    fn finish(self) -> Result<Option<SortedRows>> {
         let Some(dimensions) = self.dimensions else {
             return Ok(None);
         };
@@ -210,62 +217,46 @@ impl Collector {
         }
         let parts: Vec<&dyn Array> = self.ids.iter().map(AsRef::as_ref).collect();
         let id_bytes = parts.iter().map(|ids| array_bytes(*ids)).sum();
-        let reserve = |purpose, bytes| self.budget.reserve(purpose, bytes);
-        reserve("the ids of the rows to search", id_bytes)
-            .map_err(|error| self.source.exhausted(&error))?;
+        let reserve = |purpose, bytes| {
+            let reserved = self.budget.reserve(purpose, bytes);
+            reserved.map_err(|error| self.source.exhausted(&error))
+        };
+        reserve("the ids of the rows to search", id_bytes)?;
         let mut ids = concat(&parts)?;
         drop(self.ids);
         self.budget.release(id_bytes);
         let sorting = row_order::predicted_bytes(rows, id_bytes) + id_bytes;
-        self.budget
-            .reserve("sorting the rows to search", sorting)
-            .map_err(|error| self.source.exhausted(&error))?;
+        reserve("sorting the rows to search", sorting)?;
         let mut features = self.features;
         match &mut features {
-            Values::Float32(values) => sort(&mut ids, values, dimensions)?,
-            Values::Float64(values) => sort(&mut ids, values, dimensions)?,
+            Values::Float32(values) => sort(&mut ids, values, dimensions, self.by_features)?,
+            Values::Float64(values) => sort(&mut ids, values, dimensions, self.by_features)?,
         }
         self.budget.release(sorting);
-        let metric = self.source.metric;
-        let (held, all) = match self.source.float {
-            FloatType::Float32 => (
-                4,
-                ExactIndex::<f32>::predicted_bytes(rows, dimensions, metric),
-            ),
-            FloatType::Float64 => (
-                8,
-                ExactIndex::<f64>::predicted_bytes(rows, dimensions, metric),
-            ),
-        };
-        let more = all.saturating_sub(rows * dimensions * held);
-        self.budget
-            .reserve("an index of the features", more)
-            .map_err(|error| self.source.exhausted(&error))?;
-        let index = match features {
-            Values::Float32(values) => {
-                ExactIndex::new(matrix(values, dimensions)?, metric).map(Index::Float32)
-            }
-            Values::Float64(values) => {
-                ExactIndex::new(matrix(values, dimensions)?, metric).map(Index::Float64)
-            }
-        };
-        Ok(Some(HeldRows {
-            index: index.map_err(|error| self.source.failed(&error))?,
+        Ok(Some(SortedRows {
             id_bytes: id_bytes.div_ceil(rows),
             ids,
+            features,
+            dimensions,
             source: self.source,
             budget: self.budget,
         }))
     }
 }
 
-/// Ties are broken by place: rows in the order of their ids are the same whatever order they came in.
+/// Ties are broken by place: rows in the order of their ids are the same whatever order they came in, and so
+/// are rows in the order of their features.
 fn sort<T: Feature + Into<f64>>(
     ids: &mut ArrayRef,
     features: &mut [T],
     dimensions: usize,
+    by_features: bool,
 ) -> Result<()> {
-    let order = row_order::order(ids, features, dimensions)?;
+    let order = if by_features {
+        row_order::by_features(ids, features, dimensions)?
+    } else {
+        row_order::order(ids, features, dimensions)?
+    };
     if !order.is_sorted() {
         *ids = take(ids, &UInt32Array::from(order.clone()), None)?;
         row_order::permute(features, dimensions, order);
@@ -288,73 +279,4 @@ fn append<T: Feature>(
     }
     values.extend(rows.iter().copied());
     Ok(())
-}
-
-fn matrix<T>(values: Vec<T>, dimensions: usize) -> Result<Array2<T>> {
-    Array2::from_shape_vec((values.len() / dimensions, dimensions), values)
-        .map_err(|error| exec_datafusion_err!("features changed while they were read: {error}"))
-}
-
-/// Rows to be searched.
-pub(crate) struct HeldRows {
-    index: Index,
-    /// By place in the index: in their order, see [`row_order`].
-    pub(crate) ids: ArrayRef,
-    /// Bytes of one of them, on average.
-    pub(crate) id_bytes: usize,
-    pub(crate) source: Source,
-    /// Of all that is held.
-    pub(crate) budget: Budget,
-}
-
-enum Index {
-    Float32(ExactIndex<f32>),
-    Float64(ExactIndex<f64>),
-}
-
-impl HeldRows {
-    pub(crate) fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    pub(crate) fn dimensions(&self) -> usize {
-        match &self.index {
-            Index::Float32(index) => index.dimensions(),
-            Index::Float64(index) => index.dimensions(),
-        }
-    }
-
-    /// The nearest others of some of its own rows.
-    pub(crate) fn nearest_others(
-        &self,
-        rows: std::ops::Range<usize>,
-        k: usize,
-        control: &dyn Control,
-    ) -> Result<Nearest> {
-        match &self.index {
-            Index::Float32(index) => index.nearest_others(rows, k, control),
-            Index::Float64(index) => index.nearest_others(rows, k, control),
-        }
-        .map_err(|error| self.source.failed(&error))
-    }
-
-    /// The nearest of some `rows` of `queries`, which were read as its own were.
-    pub(crate) fn nearest(
-        &self,
-        queries: &Matrix<'_>,
-        rows: std::ops::Range<usize>,
-        k: usize,
-        control: &dyn Control,
-    ) -> Result<Nearest> {
-        match (&self.index, queries) {
-            (Index::Float32(index), Matrix::Float32(queries)) => {
-                index.nearest(queries.slice(s![rows, ..]), k, control)
-            }
-            (Index::Float64(index), Matrix::Float64(queries)) => {
-                index.nearest(queries.slice(s![rows, ..]), k, control)
-            }
-            _ => return internal_err!("rows were read as another float type"),
-        }
-        .map_err(|error| self.source.failed(&error))
-    }
 }

@@ -41,6 +41,7 @@ mod group;
 mod groups;
 mod held_rows;
 mod index;
+mod indexed_rows;
 mod lle_embed;
 mod lle_exec;
 mod lle_metrics;

@@ -76,7 +76,7 @@ FROM 'sample_data/swiss_roll.parquet'
     ),
     argument(
         name = "options",
-        description = "A constant text of `key=value` pairs separated by commas: `reg` (regularisation of the weights, a multiple of the local Gram matrix's trace, or `auto`, the default), `method` (`standard`, `modified`, `hessian`, `ltsa`), `solver` (`auto`, `dense`, `exact`, `landmarks`; default `auto`), `seed` (default 0), `n_landmarks` and `landmark_neighbors` (landmarks, and how many of them a row is a combination of), `landmark_choice` (`uniform`, `k-means++`, `farthest`), `sample_size` (rows that the fit of a larger table sees; default 65536), `n_neighbors` (in place of the argument)."
+        description = "A constant text of `key=value` pairs separated by commas: `reg` (regularisation of the weights, a multiple of the local Gram matrix's trace, or `auto`, the default), `method` (`standard`, `modified`, `hessian`, `ltsa`), `solver` (`auto`, `dense`, `exact`, `landmarks`; default `auto`), `seed` (default 0), `n_landmarks` and `landmark_neighbors` (landmarks, and how many of them a row is a combination of), `landmark_choice` (`uniform`, `k-means++`, `farthest`), `sample_size` (rows that the fit of a larger table sees; default 65536), `neighbors_algorithm` (`exact`, `hnsw` or `auto`, the default: through a graph where a cost model expects that to be faster), `n_neighbors` (in place of the argument)."
     )
 )]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

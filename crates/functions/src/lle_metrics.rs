@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use datafusion::physical_plan::metrics::{
-    BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, MetricType,
-    SpillMetrics, Time,
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, MetricType, MetricValue,
+    RatioMetrics, SpillMetrics, Time,
 };
 use lakefold_manifold::{Diagnostics, Phase};
 
@@ -19,6 +19,8 @@ pub(crate) struct LleMetrics {
     closed_components: Count,
     bridged_edges: Count,
     landmarks: Count,
+    /// Of fits whose neighbours were found through a graph, the share that was.
+    neighbors_recall: RatioMetrics,
     peak_reserved_bytes: Gauge,
     phases: Vec<(Phase, Time)>,
 }
@@ -31,6 +33,13 @@ impl LleMetrics {
             let time = MetricBuilder::new(metrics).subset_time(format!("{phase}_time"), partition);
             (phase, time)
         };
+        let neighbors_recall = RatioMetrics::new().with_display_raw_values(false);
+        summary()
+            .with_partition(partition)
+            .build(MetricValue::Ratio {
+                name: "neighbors_recall".into(),
+                ratio_metrics: neighbors_recall.clone(),
+            });
         Self {
             baseline: BaselineMetrics::new(metrics, partition),
             spill: SpillMetrics::new(metrics, partition),
@@ -40,6 +49,7 @@ impl LleMetrics {
             closed_components: count("closed_components"),
             bridged_edges: count("bridged_edges"),
             landmarks: count("landmarks"),
+            neighbors_recall,
             peak_reserved_bytes: summary().gauge("peak_reserved_bytes", partition),
             phases: Phase::ALL.into_iter().map(time).collect(),
         }
@@ -52,6 +62,10 @@ impl LleMetrics {
         self.closed_components.add(diagnostics.closed_components);
         self.bridged_edges.add(diagnostics.bridged_edges);
         self.landmarks.add(diagnostics.landmarks);
+        let recall = diagnostics.neighbors_recall.unwrap_or(1.0);
+        self.neighbors_recall
+            .add_part((recall * 1e6).round() as usize);
+        self.neighbors_recall.add_total(1_000_000);
         self.peak_reserved_bytes
             .set_max(diagnostics.peak_reserved_bytes);
         for (phase, seconds) in &diagnostics.seconds {

@@ -3,7 +3,7 @@
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result;
-use lakefold_manifold::{Control, Diagnostics, ManifoldError, Model, Quality};
+use lakefold_manifold::{Control, Diagnostics, ManifoldError, Model, NeighborMethod, Quality};
 use ndarray::{Array2, ArrayView2};
 
 use crate::embeddings::embedding_array;
@@ -53,6 +53,14 @@ impl Typed {
         match self {
             Typed::Float32(model) => model.landmark_neighbors(),
             Typed::Float64(model) => model.landmark_neighbors(),
+        }
+    }
+
+    /// How landmarks are found.
+    pub(crate) fn search(&self) -> NeighborMethod {
+        match self {
+            Typed::Float32(model) => model.search(),
+            Typed::Float64(model) => model.search(),
         }
     }
 

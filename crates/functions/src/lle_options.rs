@@ -4,7 +4,7 @@ use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::common::{Result, plan_err};
 
 /// Everything that the argument `options` of `lle_embed` may set.
-pub const OPTION_NAMES: [&str; 9] = [
+pub const OPTION_NAMES: [&str; 10] = [
     "n_neighbors",
     "reg",
     "method",
@@ -14,6 +14,7 @@ pub const OPTION_NAMES: [&str; 9] = [
     "landmark_neighbors",
     "landmark_choice",
     "sample_size",
+    "neighbors_algorithm",
 ];
 
 /// Splits `key=value` pairs; keys come back as spelled in [`OPTION_NAMES`].

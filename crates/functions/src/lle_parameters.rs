@@ -2,7 +2,9 @@
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue, plan_datafusion_err, plan_err};
-use lakefold_manifold::{DEFAULT_SAMPLE_SIZE, LandmarkChoice, Lle, ManifoldError, Method, Solver};
+use lakefold_manifold::{
+    DEFAULT_SAMPLE_SIZE, LandmarkChoice, Lle, ManifoldError, Method, NeighborsAlgorithm, Solver,
+};
 
 use crate::features::shown;
 use crate::lle_options::parse_options;
@@ -73,6 +75,10 @@ pub(crate) fn parse_parameters(
                 "landmark_choice" => {
                     builder.landmark_choice(LandmarkChoice::parse(value).map_err(plan_error)?)
                 }
+                "neighbors_algorithm" => {
+                    let algorithm = NeighborsAlgorithm::parse(value).map_err(plan_error)?;
+                    builder.neighbors_algorithm(algorithm)
+                }
                 "method" => builder.method(Method::parse(value).map_err(plan_error)?),
                 _ => builder.solver(Solver::parse(value).map_err(plan_error)?),
             };
@@ -117,9 +123,13 @@ pub(crate) fn describe(lle: &Lle) -> String {
         DEFAULT_SAMPLE_SIZE => String::new(),
         rows => format!(", sample_size={rows}"),
     };
+    let neighbors = match lle.neighbors_algorithm() {
+        NeighborsAlgorithm::Auto => String::new(),
+        asked => format!(", neighbors_algorithm={}", asked.name()),
+    };
     let or_auto = |auto, value: String| if auto { AUTO.to_owned() } else { value };
     format!(
-        "n_components={}, n_neighbors={}, reg={}, method={}, solver={}{seed}{sample}",
+        "n_components={}, n_neighbors={}, reg={}, method={}, solver={}{seed}{sample}{neighbors}",
         or_auto(lle.has_auto_components(), lle.n_components().to_string()),
         or_auto(lle.has_auto_neighbors(), lle.n_neighbors().to_string()),
         or_auto(lle.has_auto_reg(), lle.reg().to_string()),
@@ -219,12 +229,13 @@ mod tests {
         );
         let lle = parse(
             3_u64,
-            "n_neighbors=20, reg=1e-2, solver=EXACT, method=Standard, seed=7",
+            "n_neighbors=20, reg=1e-2, solver=EXACT, method=Standard, seed=7, neighbors_algorithm=HNSW",
         )
         .unwrap();
         assert_eq!(
             describe(&lle),
-            "n_components=3, n_neighbors=20, reg=0.01, method=standard, solver=exact, seed=7"
+            "n_components=3, n_neighbors=20, reg=0.01, method=standard, solver=exact, seed=7, \
+             neighbors_algorithm=hnsw"
         );
         let lle = parse_parameters(
             &2_i32.into(),
@@ -283,6 +294,10 @@ mod tests {
         assert!(
             message(parse(2_i32, "method=umap"))
                 .contains("method must be one of standard, modified, hessian, ltsa")
+        );
+        assert!(
+            message(parse(2_i32, "neighbors_algorithm=brute"))
+                .contains("neighbors_algorithm must be one of auto, exact, hnsw, got 'brute'")
         );
         let both = parse_parameters(
             &2_i32.into(),

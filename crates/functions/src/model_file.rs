@@ -13,7 +13,7 @@ use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::metadata::KeyValue;
 use datafusion::parquet::file::properties::WriterProperties;
-use lakefold_manifold::{Lle, Model};
+use lakefold_manifold::{Lle, Model, NeighborMethod};
 use ndarray::Array2;
 use object_store::PutPayload;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,9 @@ pub struct ModelDescription {
     pub seed: u64,
     /// Landmarks that a row is a combination of.
     pub landmark_neighbors: usize,
+    /// How a row's nearest landmarks are found: `exact` or `hnsw`. Files of older versions do not say: exactly.
+    #[serde(default = "exact", skip_serializing_if = "is_exact")]
+    pub landmark_search: String,
     /// Distinct rows that the fit saw.
     pub fitted_rows: usize,
     /// Eigenvalues, one a component.
@@ -58,6 +61,15 @@ pub struct ModelDescription {
     pub trustworthiness: Option<f64>,
     /// Of a sample of the fitted rows, where it was measured.
     pub continuity: Option<f64>,
+}
+
+fn exact() -> String {
+    NeighborMethod::Exact.name().to_owned()
+}
+
+/// The rule of most models is not written, so that their bytes are those of older versions.
+fn is_exact(search: &str) -> bool {
+    search == NeighborMethod::Exact.name()
 }
 
 /// A model read from a file.
@@ -79,6 +91,7 @@ pub(crate) fn encode(model: &LleModel, lle: &Lle) -> Result<(PutPayload, String)
         solver: found.solver.name().to_owned(),
         seed: lle.seed(),
         landmark_neighbors: model.typed.landmark_neighbors(),
+        landmark_search: model.typed.search().name().to_owned(),
         fitted_rows: found.distinct_rows,
         eigenvalues: found.eigenvalues.clone(),
         trustworthiness: model.quality.map(|quality| quality.trustworthiness),
@@ -214,13 +227,21 @@ fn from_batch(batch: &RecordBatch, description: &ModelDescription, source: &str)
         Matrix::Float32(_) => unreachable!("asked for f64"),
     };
     let (per_row, reg) = (description.landmark_neighbors, description.reg);
+    let search = [NeighborMethod::Exact, NeighborMethod::Hnsw]
+        .into_iter()
+        .find(|method| method.name() == description.landmark_search);
+    let Some(search) = search else {
+        return exec_err!(
+            "'{source}' finds landmarks by '{}', which this program does not know: update Lakefold",
+            description.landmark_search
+        );
+    };
+    let seed = description.seed;
     let typed = match matrix(FEATURES, float)?.matrix {
-        Matrix::Float32(rows) => {
-            Model::new(rows.view(), embedding, per_row, reg).map(Typed::Float32)
-        }
-        Matrix::Float64(rows) => {
-            Model::new(rows.view(), embedding, per_row, reg).map(Typed::Float64)
-        }
+        Matrix::Float32(rows) => Model::new(rows.view(), embedding, per_row, reg)
+            .map(|model| Typed::Float32(model.with_search(search, seed))),
+        Matrix::Float64(rows) => Model::new(rows.view(), embedding, per_row, reg)
+            .map(|model| Typed::Float64(model.with_search(search, seed))),
     };
     typed.map_err(|error| exec_datafusion_err!("'{source}' is not a usable model: {error}"))
 }

@@ -66,6 +66,13 @@ impl Announced {
         self.tell(self.done.load(Ordering::Relaxed) + rows);
     }
 
+    /// Of a phase that comes before the rows are worked on.
+    pub(crate) fn pass(&self, phase: Phase, done: u64, total: u64) {
+        if let Some(reporter) = &self.reporter {
+            reporter.progress(phase, done, total);
+        }
+    }
+
     fn tell(&self, done: u64) {
         if let Some(reporter) = &self.reporter {
             reporter.progress(self.phase, done, self.total);

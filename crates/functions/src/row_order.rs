@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::array::make_comparator;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::row::{RowConverter, SortField};
@@ -32,18 +33,38 @@ pub(crate) fn order<T: Feature + Into<f64>>(
 ) -> Result<Vec<u32>> {
     let converter = RowConverter::new(vec![sort_field(ids.data_type())])?;
     let keys = converter.convert_columns(std::slice::from_ref(ids))?;
-    let row = |row: u32| &features[row as usize * dimensions..][..dimensions];
-    let by_features = |a: u32, b: u32| {
-        let pairs = row(a).iter().zip(row(b));
-        let orders = pairs.map(|(&a, &b)| a.into().total_cmp(&b.into()));
-        orders.fold(Ordering::Equal, Ordering::then)
-    };
     let mut order: Vec<u32> = (0..ids.len() as u32).collect();
     order.sort_unstable_by(|&a, &b| {
         let by_id = keys.row(a as usize).cmp(&keys.row(b as usize));
-        by_id.then_with(|| by_features(a, b))
+        by_id.then_with(|| compare(features, dimensions, a, b))
     });
     Ok(order)
+}
+
+/// The rows by their features, `dimensions` numbers a row, and those of equal features by the lists that they
+/// carry.
+pub(crate) fn by_features<T: Feature + Into<f64>>(
+    carried: &ArrayRef,
+    features: &[T],
+    dimensions: usize,
+) -> Result<Vec<u32>> {
+    let by_carried = make_comparator(carried, carried, SortOptions::default())?;
+    let mut order: Vec<u32> = (0..carried.len() as u32).collect();
+    order.sort_unstable_by(|&a, &b| {
+        let by_features = compare(features, dimensions, a, b);
+        by_features.then_with(|| by_carried(a as usize, b as usize))
+    });
+    Ok(order)
+}
+
+fn compare<T: Feature + Into<f64>>(features: &[T], dimensions: usize, a: u32, b: u32) -> Ordering {
+    let row = |row: u32| &features[row as usize * dimensions..][..dimensions];
+    let mut pairs = row(a).iter().zip(row(b));
+    let orders = pairs.find_map(|(&a, &b)| {
+        let order = a.into().total_cmp(&b.into());
+        order.is_ne().then_some(order)
+    });
+    orders.unwrap_or(Ordering::Equal)
 }
 
 /// Puts row `order[i]` at place i, for all i, in place.
@@ -72,7 +93,8 @@ pub(crate) fn permute<T: Copy>(values: &mut [T], dimensions: usize, mut order: V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use datafusion::arrow::array::{Int64Array, StringArray};
+    use datafusion::arrow::array::{Int64Array, ListArray, StringArray};
+    use datafusion::arrow::datatypes::Float32Type;
     use std::sync::Arc;
 
     #[test]
@@ -84,6 +106,17 @@ mod tests {
         let mut values = features;
         permute(&mut values, 2, order);
         assert_eq!(values, [7.0, 7.0, 5.0, 0.5, 5.0, 1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn lists_have_the_order_of_what_they_are_carried_by() {
+        let carried: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>([
+            Some(vec![Some(9.0)]),
+            Some(vec![Some(7.0)]),
+            Some(vec![Some(-1.0)]),
+        ]));
+        let order = by_features(&carried, &[1.0_f32, 1.0, 0.5], 1).unwrap();
+        assert_eq!(order, [2, 1, 0]);
     }
 
     #[test]

@@ -60,7 +60,8 @@ pub use datafusion::sql::parser::Statement;
 pub use errors::error_message;
 pub use indexes::{IndexRequest, IndexTable};
 pub use lakefold_functions::manifold::{
-    Diagnostics, HnswOptions, Method, Metric, Phase, Solver, bytes as format_bytes,
+    Diagnostics, HnswOptions, Method, Metric, NeighborsAlgorithm, Phase, Solver,
+    bytes as format_bytes,
 };
 pub use lakefold_functions::{
     BuiltIndex, FitReporter, FitReporterHandle, FoundIndex, IndexCatalog, IndexCheck, IndexHeader,

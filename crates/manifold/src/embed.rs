@@ -82,6 +82,7 @@ impl Lle {
                 points,
                 deviation,
                 &landmarks::Request {
+                    lle: self,
                     n_components: self.n_components(),
                     landmarks: &ids,
                     per_row: self.landmark_neighbors(n_landmarks),

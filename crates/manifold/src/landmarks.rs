@@ -16,7 +16,7 @@ use crate::points::{Feature, Points};
 use crate::projection::{Coordinates, Projection};
 use crate::solver::Operator;
 use crate::solver::bottom_of_pencil;
-use crate::{Control, Lle, ManifoldError, Phase, Result};
+use crate::{Control, Lle, ManifoldError, NeighborsAlgorithm, Phase, Result};
 
 /// Rows of (I − W) Z that are dense at a time.
 const ROWS: usize = 1024;
@@ -25,6 +25,7 @@ const TILE: usize = 256;
 
 /// What the solver is asked for.
 pub(crate) struct Request<'a> {
+    pub(crate) lle: &'a Lle,
     pub(crate) n_components: usize,
     /// Their points, ascending.
     pub(crate) landmarks: &'a [u32],
@@ -78,6 +79,26 @@ pub(crate) fn check(lle: &Lle, distinct: usize) -> Result<()> {
     Ok(())
 }
 
+impl Lle {
+    /// Landmarks of which rows have `per_row` each.
+    pub(crate) fn landmark_base<T: Feature>(
+        &self,
+        values: Vec<T>,
+        dimensions: usize,
+        per_row: usize,
+    ) -> Base<T> {
+        let count = values.len() / dimensions;
+        // Nobody knows how many rows will be placed: as many as there are landmarks are reckoned with. A graph
+        // of few landmarks would cost time and find fewer of them, whatever suits the rows.
+        let algorithm = match self.neighbors_algorithm() {
+            NeighborsAlgorithm::Exact => NeighborsAlgorithm::Exact,
+            _ => NeighborsAlgorithm::Auto,
+        };
+        let method = algorithm.resolve(count, dimensions, per_row, false);
+        Base::by(method, values, dimensions, self.seed())
+    }
+}
+
 pub(crate) fn solve<T: Feature>(
     points: Points<'_, T>,
     deviation: &Deviation,
@@ -86,7 +107,11 @@ pub(crate) fn solve<T: Feature>(
     let (control, budget) = (request.control, request.budget);
     let (n, count) = (points.len(), request.landmarks.len());
     let projection = Projection {
-        landmarks: Base::new(points.gather(request.landmarks), points.dimensions()),
+        landmarks: request.lle.landmark_base(
+            points.gather(request.landmarks),
+            points.dimensions(),
+            request.per_row,
+        ),
         per_row: request.per_row,
         reg: request.reg,
     };

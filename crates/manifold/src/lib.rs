@@ -51,7 +51,10 @@ pub use laplacian::{
     LaplacianDiagnostics, LaplacianEigenmaps, LaplacianEigenmapsBuilder, LaplacianFit,
 };
 pub use model::Model;
-pub use neighbors::{ExactIndex, Metric, Nearest, nearest_neighbors, nearest_rows};
+pub use neighbors::{
+    ApproximateIndex, ExactIndex, Metric, Nearest, NeighborsAlgorithm, exact_tree_pays, hits,
+    nearest_neighbors, nearest_rows,
+};
 pub use paired_sample::PairedSample;
 pub use params::{
     DEFAULT_LANDMARK_NEIGHBORS, DEFAULT_LANDMARKS, DEFAULT_SAMPLE_SIZE, LandmarkChoice, Lle,

@@ -7,10 +7,10 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use crate::auto::{Choice, ChoiceOptions};
 use crate::intrinsic_dimension::{DimensionOptions, IntrinsicDimension};
-use crate::neighbors::{ExactIndex, Metric, Nearest, exact};
+use crate::neighbors::{ApproximateIndex, ExactIndex, Metric, Nearest, approximate, exact};
 use crate::pca::{Pca, PcaAccumulator, PcaModel};
 use crate::quality::{Quality, QualityOptions};
-use crate::{Control, Lle, Result};
+use crate::{Control, Hnsw, HnswOptions, Lle, Result};
 
 /// Part of what keeps [`crate::Feature`] closed.
 pub trait Measured: Sized {
@@ -35,6 +35,38 @@ pub trait Measured: Sized {
         k: usize,
         control: &dyn Control,
     ) -> Result<Nearest>;
+    fn index_all_distances(
+        index: &ExactIndex<Self>,
+        query: ArrayView1<'_, Self>,
+    ) -> Result<Vec<f64>>;
+    fn approximate_index(
+        features: Array2<Self>,
+        metric: Metric,
+        options: &HnswOptions,
+        ef_search: usize,
+        control: &dyn Control,
+    ) -> Result<ApproximateIndex<Self>>;
+    fn approximate_nearest(
+        index: &ApproximateIndex<Self>,
+        queries: ArrayView2<'_, Self>,
+        k: usize,
+        control: &dyn Control,
+    ) -> Result<Nearest>;
+    fn approximate_nearest_others(
+        index: &ApproximateIndex<Self>,
+        rows: Range<usize>,
+        k: usize,
+        control: &dyn Control,
+    ) -> Result<Nearest>;
+    fn approximate_all_distances(
+        index: &ApproximateIndex<Self>,
+        query: ArrayView1<'_, Self>,
+    ) -> Result<Vec<f64>>;
+    fn approximate_other_distances(index: &ApproximateIndex<Self>, row: usize) -> Result<Vec<f64>>;
+    /// The values, if they are of the type that graphs hold.
+    fn as_f32(values: &[Self]) -> Option<&[f32]>;
+    /// A row of a graph that holds rows of this type, nothing of another.
+    fn of_graph(graph: &Hnsw, row: usize) -> &[Self];
     fn quality(
         features: ArrayView2<'_, Self>,
         embedding: ArrayView2<'_, f64>,
@@ -76,7 +108,7 @@ pub trait Measured: Sized {
 }
 
 macro_rules! compile_for {
-    ($number:ty) => {
+    ($number:ty, $as_f32:expr, $of_graph:expr) => {
         impl Measured for $number {
             fn hash_row(seed: u64, row: ArrayView1<'_, Self>) -> u64 {
                 crate::sample::hash_values(seed, row)
@@ -119,6 +151,63 @@ macro_rules! compile_for {
                 control: &dyn Control,
             ) -> Result<Nearest> {
                 exact::search_others(index, rows, k, control)
+            }
+
+            fn index_all_distances(
+                index: &ExactIndex<Self>,
+                query: ArrayView1<'_, Self>,
+            ) -> Result<Vec<f64>> {
+                exact::all_distances(index, query)
+            }
+
+            fn approximate_index(
+                features: Array2<Self>,
+                metric: Metric,
+                options: &HnswOptions,
+                ef_search: usize,
+                control: &dyn Control,
+            ) -> Result<ApproximateIndex<Self>> {
+                approximate::index(features, metric, options, ef_search, control)
+            }
+
+            fn approximate_nearest(
+                index: &ApproximateIndex<Self>,
+                queries: ArrayView2<'_, Self>,
+                k: usize,
+                control: &dyn Control,
+            ) -> Result<Nearest> {
+                approximate::search(index, queries, k, control)
+            }
+
+            fn approximate_nearest_others(
+                index: &ApproximateIndex<Self>,
+                rows: Range<usize>,
+                k: usize,
+                control: &dyn Control,
+            ) -> Result<Nearest> {
+                approximate::search_others(index, rows, k, control)
+            }
+
+            fn approximate_all_distances(
+                index: &ApproximateIndex<Self>,
+                query: ArrayView1<'_, Self>,
+            ) -> Result<Vec<f64>> {
+                approximate::all_distances(index, query)
+            }
+
+            fn approximate_other_distances(
+                index: &ApproximateIndex<Self>,
+                row: usize,
+            ) -> Result<Vec<f64>> {
+                approximate::other_distances(index, row)
+            }
+
+            fn as_f32(values: &[Self]) -> Option<&[f32]> {
+                $as_f32(values)
+            }
+
+            fn of_graph(graph: &Hnsw, row: usize) -> &[Self] {
+                $of_graph(graph, row)
             }
 
             fn quality(
@@ -182,5 +271,5 @@ macro_rules! compile_for {
         }
     };
 }
-compile_for!(f32);
-compile_for!(f64);
+compile_for!(f32, Some, Hnsw::vector);
+compile_for!(f64, |_| None, |_, _| &[]);

@@ -8,7 +8,7 @@ use crate::landmarks::combine;
 use crate::neighbors::Base;
 use crate::points::{Feature, Points, check, enlarge, scale_up};
 use crate::projection::Projection;
-use crate::{Control, ManifoldError, Result};
+use crate::{Control, ManifoldError, NeighborMethod, Result};
 
 /// Landmarks with their embeddings, and how other rows are written in terms of them.
 #[derive(Debug, Clone)]
@@ -73,6 +73,24 @@ impl<T: Feature> Model<T> {
             embedding: embedding.as_standard_layout().into_owned(),
             enlarged,
         })
+    }
+
+    /// The same model, whose landmarks are searched through a graph if `method` says so: in less time where they
+    /// are many, and not always the nearest. The graph is built with the first rows that are placed.
+    #[must_use]
+    pub fn with_search(mut self, method: NeighborMethod, seed: u64) -> Self {
+        let landmarks = &self.projection.landmarks;
+        if method != landmarks.method() {
+            let (values, dimensions) = (landmarks.points().values().to_vec(), self.dimensions());
+            self.projection.landmarks = Base::by(method, values, dimensions, seed);
+        }
+        self
+    }
+
+    /// How a row's nearest landmarks are found.
+    #[must_use]
+    pub fn search(&self) -> NeighborMethod {
+        self.projection.landmarks.method()
     }
 
     /// The embeddings of `rows`, shape (m, D): shape (m, d). A row that equals a landmark gets that

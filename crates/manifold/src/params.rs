@@ -1,6 +1,6 @@
 //! Parameters of Locally Linear Embedding, checked once.
 
-use crate::{ManifoldError, Result};
+use crate::{ManifoldError, NeighborsAlgorithm, Result};
 
 /// Rows of a streaming fit's sample, unless told otherwise.
 pub const DEFAULT_SAMPLE_SIZE: usize = 65_536;
@@ -184,6 +184,7 @@ pub struct LleBuilder {
     landmark_neighbors: Option<usize>,
     landmark_choice: LandmarkChoice,
     sample_size: usize,
+    neighbors_algorithm: NeighborsAlgorithm,
     auto: Auto,
 }
 
@@ -279,7 +280,16 @@ impl LleBuilder {
         self
     }
 
-    /// Seed of the eigensolver's start vectors, of the landmarks and of samples. Default 0.
+    /// How the rows' neighbours are found. A row's nearest landmarks are found exactly under
+    /// [`NeighborsAlgorithm::Exact`], else as [`NeighborsAlgorithm::Auto`] decides for their number. Default
+    /// [`NeighborsAlgorithm::Auto`].
+    #[must_use]
+    pub fn neighbors_algorithm(mut self, algorithm: NeighborsAlgorithm) -> Self {
+        self.neighbors_algorithm = algorithm;
+        self
+    }
+
+    /// Seed of the eigensolver's start vectors, of the landmarks, of samples and of graphs. Default 0.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -360,6 +370,7 @@ impl Lle {
             landmark_neighbors: None,
             landmark_choice: LandmarkChoice::Uniform,
             sample_size: DEFAULT_SAMPLE_SIZE,
+            neighbors_algorithm: NeighborsAlgorithm::Auto,
             auto: Auto::default(),
         }
     }
@@ -461,7 +472,12 @@ impl Lle {
         }
     }
 
-    /// Seed of the eigensolver's start vectors, of the landmarks and of samples.
+    /// How neighbours are found.
+    pub fn neighbors_algorithm(&self) -> NeighborsAlgorithm {
+        self.0.neighbors_algorithm
+    }
+
+    /// Seed of the eigensolver's start vectors, of the landmarks, of samples and of graphs.
     pub fn seed(&self) -> u64 {
         self.0.seed
     }

@@ -110,6 +110,11 @@ impl<'a, T: Feature> Points<'a, T> {
         self.dimensions
     }
 
+    /// Row by row.
+    pub(crate) fn values(&self) -> &'a [T] {
+        self.values
+    }
+
     pub(crate) fn row(&self, row: usize) -> &'a [T] {
         &self.values[row * self.dimensions..(row + 1) * self.dimensions]
     }

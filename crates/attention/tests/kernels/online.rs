@@ -57,6 +57,43 @@ fn assert_same(found: &[f64], expected: &[f64]) {
     }
 }
 
+#[test]
+fn known_scores_weigh_as_computed_ones() {
+    let (q, k, v) = (
+        numbers::<f32>(1, D_K, 1),
+        numbers(300, D_K, 2),
+        numbers(300, D_V, 3),
+    );
+    let scores: Vec<f64> = k
+        .rows()
+        .into_iter()
+        .map(|key| Similarity::Dot.score(flat(&q), key.as_slice().unwrap(), 1.5))
+        .collect();
+    let mut state = OnlineState::new(D_V);
+    state
+        .absorb_scores(&scores[..7], &flat(&v)[..7 * D_V])
+        .unwrap();
+    state
+        .absorb_scores(&scores[7..], &flat(&v)[7 * D_V..])
+        .unwrap();
+    assert_same(&state.finish::<f64>().unwrap(), &expected(&q, &k, &v));
+
+    let before = state.clone();
+    for bad in [f64::NAN, f64::INFINITY] {
+        let message = state
+            .absorb_scores(&[0.0, bad], &[0.0_f32; 2 * D_V])
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("the score of key 1"), "{message}");
+    }
+    assert!(state.absorb_scores(&[0.0], &[0.0_f32; 2]).is_err());
+    assert_eq!(state, before);
+    state
+        .absorb_scores(&[f64::NEG_INFINITY], &[f32::NAN; D_V])
+        .unwrap();
+    assert_eq!(state, before);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
     #[test]

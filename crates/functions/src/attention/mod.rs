@@ -32,6 +32,7 @@ pub use rule::AttendInBlocks;
 pub use self_attention::SelfAttention;
 pub use weights::AttentionWeights;
 
+pub(crate) use arguments::Scoring;
 pub(crate) use coercion::{
     check_number, element, list_of, nested, sequence_float, vector_float, wider,
 };

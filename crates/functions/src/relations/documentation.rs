@@ -4,6 +4,18 @@ use datafusion::logical_expr::{DocSection, Documentation};
 
 use super::SIGNATURES;
 
+/// The reference's sections.
+pub(super) const MANIFOLD_LEARNING: DocSection = section("Manifold learning");
+pub(super) const ATTENTION: DocSection = section("Attention");
+
+const fn section(label: &'static str) -> DocSection {
+    DocSection {
+        include: true,
+        label,
+        description: None,
+    }
+}
+
 /// The arguments of a fit, which `lle` and `lle_fit` share.
 pub(super) const FIT_ARGUMENTS: &[(&str, &str)] = &[
     (
@@ -51,6 +63,12 @@ pub(super) const FIT_ARGUMENTS: &[(&str, &str)] = &[
         "Beyond this many rows the fit sees a sample of as many, those with the smallest seeded hashes. \
          65,536 when omitted.",
     ),
+    (
+        "neighbors_algorithm",
+        "How the rows' neighbours are found: `exact`, `hnsw` (through a graph, which misses a few of the nearest) \
+         or `auto`: whichever a cost model of rows, dimensions and neighbours expects to be faster. `auto` \
+         when omitted.",
+    ),
 ];
 
 /// The table and the column of every function that fits.
@@ -67,16 +85,11 @@ pub(super) const INPUT_ARGUMENTS: &[(&str, &str)] = &[
 
 /// The documentation of the function `name` in FROM.
 pub fn relation_documentation(name: &str) -> Option<Documentation> {
-    const SECTION: DocSection = DocSection {
-        include: true,
-        label: "Manifold learning",
-        description: None,
-    };
     let signature = SIGNATURES
         .into_iter()
         .find(|signature| signature.name == name)?;
     let documentation = Documentation::builder(
-        SECTION,
+        signature.section.clone(),
         signature.description,
         format!("SELECT … FROM {}", signature.syntax()),
     )

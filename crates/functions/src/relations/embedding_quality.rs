@@ -33,6 +33,7 @@ const LABEL: &str = "label";
 
 pub(crate) const SIGNATURE: Signature = Signature {
     name: NAME,
+    section: super::documentation::MANIFOLD_LEARNING,
     parameters: &[
         Parameter::table("input"),
         Parameter::column(FEATURES),

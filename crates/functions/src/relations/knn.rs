@@ -17,12 +17,16 @@ use lakefold_manifold::Phase;
 
 use super::Signature;
 use super::call::{Call, Parameter, written};
-use super::nearest::{
-    Options, PartControl, SEARCH_ARGUMENTS, next_part, pairs, reserve_part, schema, slices,
-};
+use super::indexing::{Building, SearchMetrics, indexed};
+use super::nearest::{PartControl, next_part, pairs, reserve_part, schema, slices};
 use super::reduction::{Reduction, scan};
+use super::search::{
+    EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEARCH_ARGUMENTS, SEED, Search,
+    known_dimensions,
+};
 use crate::fit_task::{CancelOnDrop, blocking};
-use crate::held_rows::{Collector, HeldRows, Source};
+use crate::held_rows::{Collector, Source};
+use crate::indexed_rows::HeldRows;
 use crate::lle_embed::float_type;
 use crate::memory::Budget;
 use crate::progress::Announced;
@@ -33,24 +37,30 @@ const FEATURES: &str = "features";
 
 pub(crate) const SIGNATURE: Signature = Signature {
     name: NAME,
+    section: super::documentation::MANIFOLD_LEARNING,
     parameters: &[
         Parameter::table("input"),
         Parameter::column(ID),
         Parameter::column(FEATURES),
         Parameter::value("k"),
         Parameter::value("metric"),
-        Parameter::value("method"),
+        METHOD,
+        EF_SEARCH,
+        M,
+        EF_CONSTRUCTION,
+        SEED,
     ],
     plan,
     description: "The nearest other rows of each row of a table, one row a pair: `id`, `neighbor_id`, `rank` \
         (from 1, the nearest) and `distance` (`DOUBLE`).\n\n\
-        The search is exact: the answer is that of comparing every two rows, to the bit, whatever the threads \
+        By `method => 'exact'` the answer is that of comparing every two rows, to the bit; by `'hnsw'` a few of \
+        the nearest may be missed, for the next nearest in their place. Either is the same whatever the threads \
         and the order of `input`. A row is never its own neighbour, but an equal row is one. Of rows as near \
         as one another the one with the smaller id is the nearer (NULL is the largest id). Ids are of any \
         type and may repeat. Rows whose features are NULL are left out, and neighbours of no rows are no rows.\n\n\
         Rows come by id, each row's neighbours by rank. Features and ids are held in memory; the result is \
-        computed in parts as it is read, so that LIMIT saves the rest. Time grows with the square of the \
-        rows.",
+        computed in parts as it is read, so that LIMIT saves the rest. Exact time grows with the square of the \
+        rows, that of a graph little faster than their number.",
     arguments: &[
         &[
             (
@@ -67,6 +77,7 @@ pub(crate) const SIGNATURE: Signature = Signature {
             ),
         ],
         SEARCH_ARGUMENTS,
+        METHOD_ARGUMENTS,
     ],
     example: "```sql
 SELECT id, neighbor_id, rank, round(distance, 2) AS distance
@@ -76,7 +87,7 @@ LIMIT 6
 };
 
 fn plan(call: &Call) -> Result<LogicalPlan> {
-    let options = Options::of(call, NAME)?;
+    let search = Search::of(call, NAME)?;
     let (id, features) = (call.column(ID)?, call.column(FEATURES)?);
     let (id_column, column) = (written(&id), written(&features));
     let input = LogicalPlanBuilder::from(call.table("input")?)
@@ -84,14 +95,15 @@ fn plan(call: &Call) -> Result<LogicalPlan> {
         .build()?;
     let fields = input.schema().fields();
     let knn = Knn {
-        options,
+        search,
         id_column,
+        dimensions: known_dimensions(fields[1].data_type()),
         schema: schema(fields[0].data_type(), fields[0].data_type()),
         source: Source {
             function: NAME,
             column,
             float: float_type(fields[1].data_type(), NAME)?,
-            metric: options.metric,
+            metric: search.metric,
         },
     };
     scan(NAME, Arc::new(knn), vec![input])
@@ -99,9 +111,11 @@ fn plan(call: &Call) -> Result<LogicalPlan> {
 
 #[derive(Debug)]
 struct Knn {
-    options: Options,
+    search: Search,
     /// The ids as written.
     id_column: String,
+    /// Of the features, where their type tells.
+    dimensions: Option<usize>,
     source: Source,
     schema: SchemaRef,
 }
@@ -109,12 +123,19 @@ struct Knn {
 impl fmt::Display for Knn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (id, features) = (&self.id_column, &self.source.column);
-        write!(f, "{NAME}({id}, {features}, {})", self.options)
+        write!(f, "{NAME}({id}, {features}, {})", self.search)
     }
 }
 
 #[async_trait]
 impl Reduction for Knn {
+    fn describe(&self, rows: &[Option<usize>]) -> String {
+        let rows = rows.first().copied().flatten();
+        let (id, features, search) = (&self.id_column, &self.source.column, &self.search);
+        let method = search.describe(rows, rows, self.dimensions);
+        format!("{NAME}({id}, {features}, {search}, {method})")
+    }
+
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
@@ -137,11 +158,23 @@ impl Reduction for Knn {
             let nothing = stream::empty();
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, nothing)));
         };
+        let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
+        let announced = Arc::new(Announced::new(&context, Phase::Neighbors, held.len()));
+        let method = self.search.method_for_all(&held);
+        let search = SearchMetrics::new(&metrics, method);
+        let building = Building {
+            cancelled: Arc::clone(&cancelled.0),
+            announced: Arc::clone(&announced),
+        };
+        let timer = baseline.elapsed_compute().timer();
+        let held = indexed(held, &self.search, method, building, &search).await?;
+        drop(timer);
         let parts = Parts {
-            cancelled: CancelOnDrop(Arc::new(AtomicBool::new(false))),
-            announced: Arc::new(Announced::new(&context, Phase::Neighbors, held.len())),
+            cancelled,
+            announced,
+            search,
             held: Arc::new(held),
-            k: self.options.k,
+            k: self.search.k,
             schema: self.schema(),
             next: 0,
             part: None,
@@ -173,6 +206,7 @@ struct Parts {
     /// The memory of the part that is being read.
     part: Option<Budget>,
     announced: Arc<Announced>,
+    search: SearchMetrics,
     cancelled: CancelOnDrop,
 }
 
@@ -191,9 +225,12 @@ impl Parts {
             cancelled: Arc::clone(&self.cancelled.0),
             announced: Arc::clone(&self.announced),
         };
+        let search = self.search.clone();
         let (batch, part) = blocking(move || {
             let part = reserve_part(&held, rows.len(), k)?;
             let nearest = held.nearest_others(rows.clone(), k, &control)?;
+            let all = |place| held.other_distances(rows.start + place);
+            search.answered(rows.start, &nearest, all, held.source.metric)?;
             let ids = held.ids.slice(rows.start, rows.len());
             Ok((pairs(&schema, &ids, nearest, &held)?, part))
         })

@@ -12,20 +12,25 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::{StreamExt, TryStreamExt, stream};
-use lakefold_manifold::Phase;
+use futures::{TryStreamExt, stream};
+use lakefold_manifold::{NeighborMethod, Phase};
 
 use super::Signature;
 use super::call::{Call, Parameter, written};
-use super::nearest::{
-    Options, PartControl, SEARCH_ARGUMENTS, next_part, pairs, reserve_part, schema, slices,
-};
+use super::indexing::{Building, SearchMetrics, indexed};
+use super::look_ahead::LookAhead;
+use super::nearest::{PartControl, next_part, pairs, reserve_part, schema, slices};
 use super::reduction::{Reduction, scan};
+use super::search::{
+    EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEARCH_ARGUMENTS, SEED, Search,
+    known_dimensions,
+};
 use crate::evaluator::off_the_async_threads;
 use crate::features::input_row;
 use crate::fit_task::{CancelOnDrop, blocking};
 use crate::float_lists::FloatType;
-use crate::held_rows::{Collector, HeldRows, Rows, Source};
+use crate::held_rows::{Collector, Rows, Source};
+use crate::indexed_rows::HeldRows;
 use crate::memory::Budget;
 use crate::progress::Announced;
 
@@ -33,6 +38,7 @@ const NAME: &str = "knn_join";
 
 pub(crate) const SIGNATURE: Signature = Signature {
     name: NAME,
+    section: super::documentation::MANIFOLD_LEARNING,
     parameters: &[
         Parameter::table("left"),
         Parameter::column("left_id"),
@@ -42,18 +48,23 @@ pub(crate) const SIGNATURE: Signature = Signature {
         Parameter::column("right_features"),
         Parameter::value("k"),
         Parameter::value("metric"),
-        Parameter::value("method"),
+        METHOD,
+        EF_SEARCH,
+        M,
+        EF_CONSTRUCTION,
+        SEED,
     ],
     plan,
     description: "The nearest rows of one table for each row of another, one row a pair: `id` of the left row, \
         `neighbor_id` of the right one, `rank` (from 1, the nearest) and `distance` (`DOUBLE`).\n\n\
-        The search is exact, as that of `knn`, and of right rows as near as one another the one with the \
+        The search is exact or goes through a graph of the right rows, as that of `knn`, and of right rows as near as one another the one with the \
         smaller id is the nearer (NULL is the largest id). Nothing is left out for being equal: a row that is \
         in both tables may be its own neighbour here. Ids are of any type, may be NULL and may repeat. \
         Rows whose features are NULL are left out, on either side. If one side's numbers are `FLOAT` and the \
         other's `DOUBLE`, both are read as `DOUBLE`.\n\n\
         Rows come in the order of `left`, each row's neighbours by rank. Features and ids of `right` are held \
-        in memory, `left` streams by at any size: name the smaller table second.",
+        in memory, `left` streams by at any size: name the smaller table second. Where `method => 'auto'` may \
+        choose a graph, as many left rows as it would pay for are held until they are counted.",
     arguments: &[
         &[
             (
@@ -78,6 +89,7 @@ pub(crate) const SIGNATURE: Signature = Signature {
             ),
         ],
         SEARCH_ARGUMENTS,
+        METHOD_ARGUMENTS,
     ],
     example: "The known digits nearest to each new one:
 
@@ -92,7 +104,7 @@ LIMIT 5
 };
 
 fn plan(call: &Call) -> Result<LogicalPlan> {
-    let options = Options::of(call, NAME)?;
+    let search = Search::of(call, NAME)?;
     let side = |table, id, features| {
         let column = call.column(features)?;
         let name = written(&column);
@@ -129,10 +141,11 @@ fn plan(call: &Call) -> Result<LogicalPlan> {
         } else {
             FloatType::Float32
         },
-        metric: options.metric,
+        metric: search.metric,
     };
     let join = KnnJoin {
-        options,
+        search,
+        dimensions: known_dimensions(&right_type),
         left: source(left_column),
         right: source(right_column),
         schema: schema(
@@ -145,7 +158,9 @@ fn plan(call: &Call) -> Result<LogicalPlan> {
 
 #[derive(Debug)]
 struct KnnJoin {
-    options: Options,
+    search: Search,
+    /// Of the right features, where their type tells.
+    dimensions: Option<usize>,
     left: Source,
     right: Source,
     schema: SchemaRef,
@@ -154,12 +169,19 @@ struct KnnJoin {
 impl fmt::Display for KnnJoin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (left, right) = (&self.left.column, &self.right.column);
-        write!(f, "{NAME}({left}, {right}, {})", self.options)
+        write!(f, "{NAME}({left}, {right}, {})", self.search)
     }
 }
 
 #[async_trait]
 impl Reduction for KnnJoin {
+    fn describe(&self, rows: &[Option<usize>]) -> String {
+        let [queries, rows] = [0, 1].map(|input| rows.get(input).copied().flatten());
+        let (left, right, search) = (&self.left.column, &self.right.column, &self.search);
+        let method = search.describe(rows, queries, self.dimensions);
+        format!("{NAME}({left}, {right}, {search}, {method})")
+    }
+
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
@@ -182,19 +204,39 @@ impl Reduction for KnnJoin {
         let rows = Collector::new(self.right.clone(), budget);
         let held = rows.collect(right, &baseline).await?;
         let schema = self.schema();
+        let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
+        let announced = Arc::new(Announced::new(&context, Phase::Neighbors, 0));
+        let ahead = Budget::new(context.memory_pool(), NAME);
+        let mut left = LookAhead::new(left, ahead);
+        let (held, search) = match held {
+            None => (None, SearchMetrics::new(&metrics, NeighborMethod::Exact)),
+            Some(held) => {
+                let method = self.search.method_for(&held, &mut left).await?;
+                let search = SearchMetrics::new(&metrics, method);
+                let building = Building {
+                    cancelled: Arc::clone(&cancelled.0),
+                    announced: Arc::clone(&announced),
+                };
+                let _timer = baseline.elapsed_compute().timer();
+                let held = indexed(held, &self.search, method, building, &search).await?;
+                (Some(held), search)
+            }
+        };
         let pairs = Pairs {
             left,
+            search,
+            answered: 0,
             source: self.left.clone(),
             right_column: self.right.column.clone(),
             dimensions: None,
             held: held.map(Arc::new),
-            k: self.options.k,
+            k: self.search.k,
             schema: self.schema(),
             baseline: baseline.clone(),
             batch: None,
             part: None,
-            announced: Arc::new(Announced::new(&context, Phase::Neighbors, 0)),
-            cancelled: CancelOnDrop(Arc::new(AtomicBool::new(false))),
+            announced,
+            cancelled,
         };
         let batches = stream::try_unfold(pairs, async |mut pairs| {
             let batch = pairs.next().await?;
@@ -211,7 +253,10 @@ impl Reduction for KnnJoin {
 
 /// The result, a part of a left batch at a time.
 struct Pairs {
-    left: SendableRecordBatchStream,
+    left: LookAhead,
+    search: SearchMetrics,
+    /// Left rows so far.
+    answered: usize,
     source: Source,
     right_column: String,
     /// Of the left rows so far.
@@ -248,7 +293,7 @@ impl Pairs {
                 }
                 self.batch = None;
             }
-            let Some(batch) = self.left.next().await.transpose()? else {
+            let Some(batch) = self.left.next().await? else {
                 return Ok(None);
             };
             let _timer = self.baseline.elapsed_compute().timer();
@@ -298,11 +343,14 @@ impl Pairs {
             announced: Arc::clone(&self.announced),
         };
         let (schema, k) = (Arc::clone(&self.schema), self.k);
+        let (search, first) = (self.search.clone(), self.answered);
+        self.answered += searched;
         let _timer = self.baseline.elapsed_compute().timer();
         let (batch, part) = blocking(move || {
             let memory = reserve_part(&held, part.len(), k)?;
             let ids = rows.ids.slice(part.start, part.len());
-            let nearest = held.nearest(&rows.features, part, k, &control)?;
+            let nearest = held.nearest(&rows.features, part.clone(), k, &control)?;
+            search.answered_from(first, &nearest, (&rows.features, part), &held)?;
             Ok((pairs(&schema, &ids, nearest, &held)?, memory))
         })
         .await?;

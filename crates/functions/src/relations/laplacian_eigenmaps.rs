@@ -35,6 +35,7 @@ const NAME: &str = "laplacian_eigenmaps";
 
 pub(crate) const SIGNATURE: Signature = Signature {
     name: NAME,
+    section: super::documentation::MANIFOLD_LEARNING,
     parameters: &[
         Parameter::table("input"),
         Parameter::column("features"),

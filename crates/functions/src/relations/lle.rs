@@ -21,6 +21,7 @@ const OUTPUT_COLUMN: &str = "embedding";
 
 pub(crate) const SIGNATURE: Signature = Signature {
     name: NAME,
+    section: super::documentation::MANIFOLD_LEARNING,
     parameters: &[
         Parameter::table("input"),
         Parameter::column("features"),
@@ -34,6 +35,7 @@ pub(crate) const SIGNATURE: Signature = Signature {
         Parameter::value("landmark_neighbors"),
         Parameter::value("landmark_choice"),
         Parameter::value("sample_size"),
+        Parameter::value("neighbors_algorithm"),
         Parameter::value("output_column"),
     ],
     plan,

@@ -43,6 +43,7 @@ const MEASURED_ROWS: usize = 2000;
 
 pub(crate) const SIGNATURE: Signature = Signature {
     name: NAME,
+    section: super::documentation::MANIFOLD_LEARNING,
     parameters: &[
         Parameter::table("input"),
         Parameter::column(FEATURES),
@@ -56,11 +57,13 @@ pub(crate) const SIGNATURE: Signature = Signature {
         Parameter::value("landmark_neighbors"),
         Parameter::value("landmark_choice"),
         Parameter::value("sample_size"),
+        Parameter::value("neighbors_algorithm"),
         Parameter::value("model"),
     ],
     plan,
     description: "Fits a Locally Linear Embedding, writes it as a model file, and returns one row of \
-        diagnostics: what was fitted, the parameters and the solver, closed components and bridges, \
+        diagnostics: what was fitted, the parameters and the solver, how neighbours were found and which share of \
+        them (1 where exactly, else measured on a sample), closed components and bridges, \
         eigenvalues and residuals, quality on a sample of up to 2,000 of the fitted rows, and seconds by \
         phase. `lle_transform` places rows with the model.\n\nThe file is Parquet, one row a landmark, and \
         appears whole or not at all. The input is read once as a stream; at most `sample_size` rows of it \
@@ -221,6 +224,8 @@ fn schema() -> SchemaRef {
         text("solver"),
         int("landmarks"),
         int("landmark_neighbors"),
+        text("neighbors_algorithm"),
+        float("neighbors_recall", false),
         int("closed_components"),
         int("bridged_edges"),
         Field::new("eigenvalues", numbers.clone(), false),
@@ -265,6 +270,8 @@ fn diagnostics(
             text(found.solver.name()),
             int(model.typed.embedding().nrows()),
             int(model.typed.landmark_neighbors()),
+            text(found.neighbors.name()),
+            float(Some(found.neighbors_recall.unwrap_or(1.0))),
             int(found.closed_components),
             int(found.bridged_edges),
             list(&found.eigenvalues),

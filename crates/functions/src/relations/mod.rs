@@ -4,22 +4,30 @@
 //! these are planned from the syntax tree.
 
 mod added_column;
+mod attention_topk;
+mod attention_topk_error;
 mod call;
 mod documentation;
 mod embedding_quality;
+mod indexing;
 mod knn;
 mod knn_join;
 mod laplacian_eigenmaps;
 mod lle;
 mod lle_fit;
+mod look_ahead;
 mod nearest;
 mod pca;
 mod planner;
 mod quality_input;
 mod reduction;
+mod search;
+mod topk_error;
+mod topk_keys;
+mod topk_plan;
 
 use datafusion::common::Result;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{DocSection, LogicalPlan};
 
 pub use documentation::relation_documentation;
 pub use planner::LakefoldRelations;
@@ -31,6 +39,8 @@ use call::{Call, Parameter};
 /// A function in FROM.
 pub(crate) struct Signature {
     pub(crate) name: &'static str,
+    /// Of the reference.
+    pub(crate) section: DocSection,
     pub(crate) parameters: &'static [Parameter],
     pub(crate) plan: fn(&Call) -> Result<LogicalPlan>,
     /// What it does; the first sentence is its summary.
@@ -61,7 +71,9 @@ impl Signature {
 }
 
 /// All functions in FROM, by name.
-pub(crate) const SIGNATURES: [&Signature; 7] = [
+pub(crate) const SIGNATURES: [&Signature; 9] = [
+    &attention_topk::SIGNATURE,
+    &attention_topk_error::SIGNATURE,
     &embedding_quality::SIGNATURE,
     &knn::SIGNATURE,
     &knn_join::SIGNATURE,

@@ -1,6 +1,5 @@
-//! What `knn` and `knn_join` share: their options and the table that they give.
+//! What `knn` and `knn_join` share: the table that they give, a part at a time.
 
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,11 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{Result, plan_datafusion_err, plan_err};
-use lakefold_manifold::{Control, Metric, Nearest, Phase, ReserveError};
+use datafusion::common::Result;
+use lakefold_manifold::{Control, Nearest, Phase, ReserveError};
 
-use super::call::Call;
-use crate::held_rows::HeldRows;
+use crate::indexed_rows::HeldRows;
 use crate::memory::Budget;
 use crate::progress::Announced;
 
@@ -20,62 +18,6 @@ use crate::progress::Announced;
 const PART_ROWS: usize = 4096;
 /// Pairs that a part has at most, if it has more than one row.
 const PART_PAIRS: usize = 1 << 17;
-
-/// The arguments that both functions take, and what they mean.
-pub(super) const SEARCH_ARGUMENTS: &[(&str, &str)] = &[
-    (
-        "k",
-        "Neighbours of each row; an error if there are not as many. 12 when omitted.",
-    ),
-    (
-        "metric",
-        "`l2`: Euclidean distance, as `array_distance` gives it. `cosine`: 1 less the cosine of the angle, \
-         from 0 to 2, as `cosine_distance` gives it. `inner_product` or `ip`: the product itself, as \
-         `inner_product` gives it, the largest first. `l2` when omitted.",
-    ),
-    (
-        "method",
-        "`exact`, or `auto`, which is the same as long as there is no index. `auto` when omitted.",
-    ),
-];
-
-/// What is searched for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Options {
-    pub(super) k: usize,
-    pub(super) metric: Metric,
-}
-
-impl Options {
-    pub(super) fn of(call: &Call, function: &str) -> Result<Self> {
-        let metric = match call.text("metric")? {
-            None => Metric::default(),
-            Some(name) => {
-                Metric::parse(&name).map_err(|error| plan_datafusion_err!("{function}: {error}"))?
-            }
-        };
-        match call.text("method")?.map(|name| name.to_ascii_lowercase()) {
-            None => {}
-            Some(name) if name == "auto" || name == "exact" => {}
-            Some(name) if name == "hnsw" => {
-                return plan_err!(
-                    "method 'hnsw' of {function} is not there yet: write method => 'exact', or leave it out"
-                );
-            }
-            Some(name) => {
-                return plan_err!("method of {function} must be one of auto, exact, got '{name}'");
-            }
-        }
-        let k = call.whole_number("k", 1)?.unwrap_or(12) as usize;
-        Ok(Self { k, metric })
-    }
-}
-
-impl fmt::Display for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "k={}, metric={}, method=exact", self.k, self.metric)
-    }
-}
 
 /// Of the result: one row a pair.
 pub(super) fn schema(id: &DataType, neighbor_id: &DataType) -> SchemaRef {

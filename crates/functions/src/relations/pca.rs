@@ -34,6 +34,7 @@ pub(crate) const NAME: &str = "pca";
 
 pub(crate) const SIGNATURE: Signature = Signature {
     name: NAME,
+    section: super::documentation::MANIFOLD_LEARNING,
     parameters: &[
         Parameter::table("input"),
         Parameter::column("features"),

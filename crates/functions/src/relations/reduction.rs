@@ -15,6 +15,7 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, Distribution, ExecutionPlan,
@@ -28,6 +29,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 pub(crate) trait Reduction: fmt::Debug + fmt::Display + Send + Sync {
     /// Of the result.
     fn schema(&self) -> SchemaRef;
+
+    /// What plans show; `rows` of each input, where they are known or estimated.
+    fn describe(&self, _rows: &[Option<usize>]) -> String {
+        self.to_string()
+    }
 
     /// Whether rows may reach it in any order. If not, an input's partitions come one after the other, each
     /// in its order.
@@ -127,11 +133,13 @@ impl ReductionExec {
 
 impl DisplayAs for ReductionExec {
     fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: Vec<Option<usize>> = self.inputs.iter().map(estimated_rows).collect();
+        let description = self.reduction.describe(&rows);
         match format {
             DisplayFormatType::Default | DisplayFormatType::Verbose => {
-                write!(f, "ReductionExec: {}", self.reduction)
+                write!(f, "ReductionExec: {description}")
             }
-            DisplayFormatType::TreeRender => writeln!(f, "{}", self.reduction),
+            DisplayFormatType::TreeRender => writeln!(f, "{description}"),
         }
     }
 }
@@ -216,6 +224,12 @@ impl ExecutionPlan for ReductionExec {
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
     }
+}
+
+/// By the statistics of the files and tables that a plan reads.
+fn estimated_rows(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
+    let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new());
+    statistics.ok()?.num_rows.get_value().copied()
 }
 
 /// The partitions of a plan as one stream, one after the other.

@@ -140,7 +140,7 @@ async fn partitions_and_batches_change_nothing() {
     let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
     assert!(batches.iter().all(|batch| batch.num_rows() <= 100));
     let text = plan(&ctx, sql).await;
-    let expected = "ReductionExec: knn(id, x, k=3, metric=l2, method=exact)";
+    let expected = "ReductionExec: knn(id, x, k=3, metric=l2, method=auto: exact or hnsw, by rows and dimensions)";
     assert!(text.contains(expected), "{text}");
 }
 
@@ -285,12 +285,28 @@ async fn bad_parameters_are_named_before_anything_is_read() {
             "knn: metric must be one of l2, cosine, ip, inner_product, got 'l1'",
         ),
         (
-            "knn(t, id, x, method => 'HNSW')",
-            "method 'hnsw' of knn is not there yet: write method => 'exact'",
+            "knn(t, id, x, method => 'magic')",
+            "method of knn must be one of auto, exact, hnsw, got 'magic'",
         ),
         (
-            "knn(t, id, x, method => 'magic')",
-            "method of knn must be one of auto, exact, got 'magic'",
+            "knn(t, id, x, m => 257)",
+            "knn: m must be from 2 to 256, got 257",
+        ),
+        (
+            "knn_join(t, id, x, t, id, x, ef_construction => 15)",
+            "knn_join: ef_construction must be from 16 to",
+        ),
+        (
+            "knn(t, id, x, ef_search => 0)",
+            "ef_search of knn must be a whole number of at least 1, got 0",
+        ),
+        (
+            "knn(t, id, x, ef_search => 100000000)",
+            "ef_search of knn must be from 1 to 1048576, got 100000000",
+        ),
+        (
+            "knn(t, id, x, seed => 0.5)",
+            "seed of knn must be a whole number of at least 0, got 0.5",
         ),
         (
             "knn_join(t, id, x, t, id)",

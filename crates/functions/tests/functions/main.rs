@@ -2,9 +2,11 @@
 
 mod attention;
 mod attention_errors;
+mod attention_topk;
 mod cancellation;
 mod embedding_quality;
 mod embeddings;
+mod hnsw;
 mod input_errors;
 mod knn;
 mod laplacian_eigenmaps;

@@ -62,7 +62,7 @@ impl FitValue {
 pub type FitOptions = BTreeMap<String, FitValue>;
 
 /// The parameters that a fit takes in a job.
-pub const FIT_OPTION_NAMES: [&str; 10] = [
+pub const FIT_OPTION_NAMES: [&str; 11] = [
     "n_components",
     "n_neighbors",
     "reg",
@@ -73,6 +73,7 @@ pub const FIT_OPTION_NAMES: [&str; 10] = [
     "landmark_neighbors",
     "landmark_choice",
     "sample_size",
+    "neighbors_algorithm",
 ];
 
 /// A job: read INPUT, compute, write OUTPUT.

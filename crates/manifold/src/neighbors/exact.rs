@@ -1,16 +1,17 @@
 //! Nearest neighbours with their distances, for any metric: within a table and across two.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 
+use super::distances::{
+    check_count, check_queries, check_range, keys_of_all, nearest, prepare, values,
+};
 use super::foreign::{self, Base};
-use super::metric::normalise_exponents;
 use super::{Found, Metric, self_join_found};
 use crate::control::Budget;
-use crate::points::{Feature, Points, check, enlarge, scale_up, squared_distance};
-use crate::{Control, ManifoldError, Result};
+use crate::points::{Feature, Points, check, scale_up, squared_distance};
+use crate::{Control, Result};
 
 /// The nearest rows of each query, shape (queries, k), nearest first.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +74,15 @@ impl<T: Feature> ExactIndex<T> {
         control: &dyn Control,
     ) -> Result<Nearest> {
         T::index_nearest_others(self, rows, k, control)
+    }
+
+    /// The distances from one query, D numbers, to all rows in their order: what a search or a weighted mean
+    /// over few rows is measured by.
+    ///
+    /// # Errors
+    /// Those of [`ExactIndex::nearest`].
+    pub fn all_distances(&self, query: ArrayView1<'_, T>) -> Result<Vec<f64>> {
+        T::index_all_distances(self, query)
     }
 
     /// Rows in the index (n).
@@ -189,14 +199,7 @@ pub(crate) fn search<T: Feature>(
     control: &dyn Control,
 ) -> Result<Nearest> {
     let dimensions = index.dimensions();
-    if queries.ncols() != dimensions {
-        return Err(ManifoldError::InvalidParameter {
-            name: "queries",
-            value: format!("{} dimensions", queries.ncols()),
-            requirement: format!("of the index's {dimensions} dimensions"),
-        });
-    }
-    check(queries)?;
+    check_queries(queries, dimensions)?;
     check_count("k", k, index.len(), index.len())?;
     let budget = Budget::new(control);
     let copy = queries.len() * size_of::<T>();
@@ -216,13 +219,7 @@ pub(crate) fn search_others<T: Feature>(
     control: &dyn Control,
 ) -> Result<Nearest> {
     let n = index.len();
-    if rows.start > rows.end || rows.end > n {
-        return Err(ManifoldError::InvalidParameter {
-            name: "rows",
-            value: format!("{rows:?}"),
-            requirement: format!("a range within the index's {n} rows"),
-        });
-    }
+    check_range(&rows, n)?;
     check_count("k", k, n.saturating_sub(1), n)?;
     let budget = Budget::new(control);
     budget.reserve("exact neighbours", search_bytes(index, rows.len(), k))?;
@@ -235,99 +232,25 @@ pub(crate) fn search_others<T: Feature>(
     index.answer(found, |_| Vec::new())
 }
 
+pub(crate) fn all_distances<T: Feature>(
+    index: &ExactIndex<T>,
+    query: ArrayView1<'_, T>,
+) -> Result<Vec<f64>> {
+    let points = index.base.points();
+    check_queries(query.insert_axis(Axis(0)), points.dimensions())?;
+    let (values, _) = values(
+        query.insert_axis(Axis(0)),
+        index.metric(),
+        Some(index.enlarged),
+    )?;
+    let found = keys_of_all(points.len(), |row| points.row(row), &values, index.metric());
+    let nearest = index.answer(found, |_| query.to_vec())?;
+    Ok(nearest.distances.into_raw_vec_and_offset().0)
+}
+
 /// Of one search, its result included.
 fn search_bytes<T: Feature>(index: &ExactIndex<T>, queries: usize, k: usize) -> usize {
     index.base.search_bytes(queries, k) + queries * k * (size_of::<u32>() + size_of::<f64>())
-}
-
-fn check_count(name: &'static str, k: usize, most: usize, rows: usize) -> Result<()> {
-    if k >= 1 && k <= most {
-        return Ok(());
-    }
-    let rule = if most < rows {
-        "more rows than neighbours"
-    } else {
-        "as many rows as neighbours"
-    };
-    Err(ManifoldError::ParameterNeedsMoreData {
-        name,
-        value: k,
-        requirement: format!("at least 1 neighbour and {rule}"),
-        found: format!("{rows} rows"),
-        remedy: format!("change {name} or search more rows"),
-    })
-}
-
-/// Makes what is searched of values that were checked: scaled so that nothing under- or overflows.
-fn prepare<T: Feature>(values: &mut [T], dimensions: usize, metric: Metric) -> Result<u32> {
-    match metric {
-        Metric::L2 => Ok(enlarge(values)),
-        Metric::Cosine => normalise_exponents(values, dimensions).map(|()| 0),
-        Metric::InnerProduct => Ok(0),
-    }
-}
-
-/// The rows to be searched or searched for; copied only if they change. `enlarged`: by the steps of the
-/// rows that they are compared with, if there are such.
-fn values<T: Feature>(
-    features: ArrayView2<'_, T>,
-    metric: Metric,
-    enlarged: Option<u32>,
-) -> Result<(Cow<'_, [T]>, u32)> {
-    let mut values = match features.to_slice() {
-        Some(values) => Cow::Borrowed(values),
-        None => Cow::Owned(features.iter().copied().collect()),
-    };
-    let steps = match (metric, enlarged) {
-        (Metric::L2, Some(0)) | (Metric::InnerProduct, _) => 0,
-        (Metric::L2, Some(steps)) => {
-            let up = scale_up(steps);
-            let values = values.to_mut().iter_mut();
-            values.for_each(|v| *v = v.scaled_twice(up));
-            steps
-        }
-        (Metric::L2, None) if size_of::<T>() < size_of::<f64>() => 0,
-        (Metric::L2, None) | (Metric::Cosine, _) => {
-            prepare(values.to_mut(), features.ncols(), metric)?
-        }
-    };
-    Ok((values, steps))
-}
-
-/// Keys become distances; `far` gives those whose squares overflowed.
-fn nearest(
-    found: Found,
-    metric: Metric,
-    enlarged: u32,
-    far: impl Fn(usize, u32) -> f64,
-) -> Result<Nearest> {
-    let Found { k, ids, mut keys } = found;
-    match metric {
-        Metric::L2 => {
-            for (i, (key, &id)) in keys.iter_mut().zip(&ids).enumerate() {
-                *key = if key.is_finite() {
-                    key.sqrt().scaled_twice(-scale_up(enlarged))
-                } else {
-                    far(i, id)
-                };
-            }
-        }
-        Metric::Cosine => {}
-        // Adding zero: the negative of a product of 0 is 0 too.
-        Metric::InnerProduct => keys.iter_mut().for_each(|key| *key = 0.0 - *key),
-    }
-    Ok(Nearest {
-        ids: table(ids, k)?,
-        distances: table(keys, k)?,
-    })
-}
-
-pub(super) fn table<V>(values: Vec<V>, k: usize) -> Result<Array2<V>> {
-    let rows = values.len() / k;
-    Array2::from_shape_vec((rows, k), values).map_err(|error| ManifoldError::LinearAlgebra {
-        operation: "the shape of the neighbour table",
-        detail: error.to_string(),
-    })
 }
 
 #[cfg(test)]

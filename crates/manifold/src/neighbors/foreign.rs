@@ -1,13 +1,14 @@
 //! The nearest points of rows that are not among them.
 
 use super::blocks::{Allowed, predicted_search_bytes, search};
+use super::graph_join::LazyGraph;
 use super::problem::{Prepared, Problem};
 use super::proposals::kept;
 use super::tree::{self, Tree};
 use super::{Found, Metric};
 use crate::control::Meter;
 use crate::points::{Feature, Points};
-use crate::{Control, Phase, Result};
+use crate::{Control, NeighborMethod, Phase, Result};
 
 /// Up to this many dimensions, and from so many points on, a descent of the tree is cheaper than products
 /// with all points: for 8,192 uniform queries and k = 12, 0.012 against 0.041 s at 2,048 points of 3
@@ -21,16 +22,20 @@ pub(crate) struct Base<T> {
     values: Vec<T>,
     dimensions: usize,
     pub(super) metric: Metric,
-    road: Road,
+    road: Road<T>,
 }
 
 #[derive(Debug, Clone)]
-enum Road {
+enum Road<T> {
     Tree(Tree),
     Products(Prepared),
+    /// By Euclidean distance, and not all of the nearest.
+    Graph(LazyGraph<T>),
 }
 
-pub(super) fn tree_pays(points: usize, dimensions: usize, metric: Metric) -> bool {
+/// Whether exact search among so many points is a descent of a k-d tree, which no graph is faster than.
+#[must_use]
+pub fn tree_pays(points: usize, dimensions: usize, metric: Metric) -> bool {
     metric == Metric::L2 && dimensions <= TREE_DIMENSIONS && points >= TREE_POINTS
 }
 
@@ -38,6 +43,27 @@ impl<T: Feature> Base<T> {
     /// To be searched by Euclidean distance.
     pub(crate) fn new(values: Vec<T>, dimensions: usize) -> Self {
         Self::with_metric(values, dimensions, Metric::L2)
+    }
+
+    /// The same, through a graph if `method` says so; it is built when it is first needed.
+    pub(crate) fn by(method: NeighborMethod, values: Vec<T>, dimensions: usize, seed: u64) -> Self {
+        match method {
+            NeighborMethod::Exact => Self::new(values, dimensions),
+            NeighborMethod::Hnsw => Self {
+                values,
+                dimensions,
+                metric: Metric::L2,
+                road: Road::Graph(LazyGraph::new(seed)),
+            },
+        }
+    }
+
+    /// How it is searched.
+    pub(crate) fn method(&self) -> NeighborMethod {
+        match self.road {
+            Road::Tree(_) | Road::Products(_) => NeighborMethod::Exact,
+            Road::Graph(_) => NeighborMethod::Hnsw,
+        }
     }
 
     pub(super) fn with_metric(values: Vec<T>, dimensions: usize, metric: Metric) -> Self {
@@ -79,6 +105,7 @@ impl<T: Feature> Base<T> {
                 let problem = Problem::new(points, prepared, k);
                 search(&problem, rows, kept(k, points.len()), allowed, control)
             }
+            Road::Graph(_) => unreachable!("made for searches without conditions"),
         }
     }
 
@@ -90,13 +117,18 @@ impl<T: Feature> Base<T> {
         k: usize,
         control: &dyn Control,
     ) -> Result<Vec<u32>> {
-        Ok(self.nearest_allowed(rows, k, None, control)?.ids)
+        match &self.road {
+            Road::Graph(graph) => graph.nearest(self.points(), rows, k, control),
+            Road::Tree(_) | Road::Products(_) => {
+                Ok(self.nearest_allowed(rows, k, None, control)?.ids)
+            }
+        }
     }
 
     /// Bytes that a search for so many rows allocates beside its result.
     pub(super) fn search_bytes(&self, rows: usize, k: usize) -> usize {
         match self.road {
-            Road::Tree(_) => 0,
+            Road::Tree(_) | Road::Graph(_) => 0,
             Road::Products(_) => {
                 predicted_search_bytes(self.points().len(), self.dimensions, rows, k)
             }

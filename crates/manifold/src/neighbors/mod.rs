@@ -5,15 +5,20 @@
 //! depend on threads, blocks or the processor. Two searches give that same answer: a
 //! k-d tree for few dimensions, and blocked matrix products, which only propose, for many.
 
+mod algorithm;
+pub(crate) mod approximate;
 mod best;
 mod blocks;
 mod bound;
 mod centred;
+mod distances;
 pub(crate) mod exact;
 mod foreign;
+mod graph_join;
 mod metric;
 mod problem;
 mod proposals;
+mod stand_ins;
 mod tree;
 
 pub(crate) use foreign::Base;
@@ -21,11 +26,15 @@ pub(crate) use foreign::Base;
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
+pub use algorithm::NeighborsAlgorithm;
+pub use approximate::ApproximateIndex;
+pub use distances::hits;
 pub use exact::{ExactIndex, Nearest, nearest_rows};
+pub use foreign::tree_pays as exact_tree_pays;
 pub use metric::Metric;
 
 use crate::points::{Feature, Points};
-use crate::{Control, Result};
+use crate::{Control, NeighborMethod, Result};
 
 /// Up to this many dimensions a k-d tree visits few leaves; beyond it products win
 /// (`cargo bench -p lakefold-benches --bench neighbors`).
@@ -131,6 +140,24 @@ fn self_join_found<T: Feature>(
     }
 }
 
+/// The k nearest other points of every point by either method, and the measured share of the nearest that was found
+/// where it is not all of them.
+pub(crate) fn self_join_by<T: Feature>(
+    method: NeighborMethod,
+    points: Points<'_, T>,
+    k: usize,
+    seed: u64,
+    control: &dyn Control,
+) -> Result<(Neighbors, Option<f64>)> {
+    match method {
+        NeighborMethod::Exact => Ok((self_join(points, k, control)?, None)),
+        NeighborMethod::Hnsw => {
+            let (neighbors, recall) = graph_join::self_join(points, k, seed, control)?;
+            Ok((neighbors, Some(recall)))
+        }
+    }
+}
+
 /// The `n_neighbors` nearest other rows of every row of `features`, shape (n, D), nearest first: shape
 /// (n, `n_neighbors`). Distances are Euclidean and compared in `f64`; of rows at equal distance the smaller
 /// number comes first. A row is never its own neighbour, but an equal row is one, at distance 0.
@@ -158,7 +185,7 @@ pub(crate) fn of_rows<T: Feature>(
     control: &dyn Control,
 ) -> Result<Array2<u32>> {
     let (found, _) = exact::join(features, ("n_neighbors", k), Metric::L2, control)?;
-    exact::table(found.ids, k)
+    distances::table(found.ids, k)
 }
 
 /// For each query the nearest point of another group (`group[query] != group[point]`). Every query
@@ -183,6 +210,19 @@ pub(crate) fn tree_pays(points: usize, dimensions: usize) -> bool {
 /// Bytes that [`self_join`] allocates, its result included.
 pub(crate) fn predicted_bytes(points: usize, dimensions: usize, k: usize) -> usize {
     predicted_join_bytes(points, dimensions, k, Metric::L2)
+}
+
+/// Bytes that [`self_join_by`] allocates, its result included.
+pub(crate) fn predicted_bytes_by<T: Feature>(
+    method: NeighborMethod,
+    points: usize,
+    dimensions: usize,
+    k: usize,
+) -> usize {
+    match method {
+        NeighborMethod::Exact => predicted_bytes(points, dimensions, k),
+        NeighborMethod::Hnsw => graph_join::predicted_bytes::<T>(points, dimensions, k),
+    }
 }
 
 fn predicted_join_bytes(points: usize, dimensions: usize, k: usize, metric: Metric) -> usize {

@@ -1,0 +1,201 @@
+//! The index of a search: chosen, built, and measured while it is used.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use datafusion::common::Result;
+use datafusion::physical_plan::metrics::{
+    Count, ExecutionPlanMetricsSet, MetricBuilder, MetricType, RatioMetrics, Time,
+};
+use lakefold_manifold::{Control, Nearest, NeighborMethod, Phase, hits};
+
+use super::look_ahead::LookAhead;
+use super::search::Search;
+use crate::features::Matrix;
+use crate::fit_task::blocking;
+use crate::indexed_rows::{HeldRows, SortedRows};
+use crate::progress::Announced;
+
+/// One query of so many is also answered by comparing it with all rows.
+pub(super) const MEASURED_EVERY: usize = 64;
+/// So many queries at most.
+const MEASURED: usize = 100;
+
+impl Search {
+    /// The way to search `rows`, for as many queries as there are rows.
+    pub(super) fn method_for_all(&self, rows: &SortedRows) -> NeighborMethod {
+        self.method_for_number(rows, rows.len())
+    }
+
+    /// The same, for so many queries.
+    pub(super) fn method_for_number(&self, rows: &SortedRows, queries: usize) -> NeighborMethod {
+        self.asked().unwrap_or_else(|| {
+            let choice = self.choose(rows.len(), queries, rows.dimensions);
+            self.affordable(choice.method, rows)
+        })
+    }
+
+    /// The same, for queries that are counted as far as that matters.
+    pub(super) async fn method_for(
+        &self,
+        rows: &SortedRows,
+        queries: &mut LookAhead,
+    ) -> Result<NeighborMethod> {
+        if let Some(method) = self.asked() {
+            return Ok(method);
+        }
+        let Some(enough) = self.least_queries(rows.len(), rows.dimensions) else {
+            return Ok(NeighborMethod::Exact);
+        };
+        Ok(match queries.has(enough).await? {
+            Some(true) => self.affordable(NeighborMethod::Hnsw, rows),
+            Some(false) | None => NeighborMethod::Exact,
+        })
+    }
+
+    /// Exact search where there is no memory for a graph.
+    fn affordable(&self, method: NeighborMethod, rows: &SortedRows) -> NeighborMethod {
+        let bytes = rows.index_bytes(&self.index(method));
+        let granted = rows.budget.sibling().reserve("an index", bytes).is_ok();
+        if method == NeighborMethod::Hnsw && !granted {
+            return NeighborMethod::Exact;
+        }
+        method
+    }
+}
+
+/// Makes the index, off the async threads, and notes what it is.
+pub(super) async fn indexed(
+    rows: SortedRows,
+    search: &Search,
+    method: NeighborMethod,
+    building: Building,
+    metrics: &SearchMetrics,
+) -> Result<HeldRows> {
+    let kind = search.index(method);
+    let timer = metrics.index_time.timer();
+    let held = blocking(move || rows.index(&kind, &building)).await?;
+    drop(timer);
+    if let Some(audit) = held.audit() {
+        let repairs = audit.unreachable_repaired + audit.not_self_found_repaired;
+        metrics.repairs.add(repairs);
+    }
+    Ok(held)
+}
+
+/// Of building an index: whoever builds has its memory already.
+pub(super) struct Building {
+    pub(super) cancelled: Arc<AtomicBool>,
+    pub(super) announced: Arc<Announced>,
+}
+
+impl Control for Building {
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    fn progress(&self, phase: Phase, done: u64, total: u64) {
+        self.announced.pass(phase, done, total);
+    }
+}
+
+/// What EXPLAIN ANALYZE shows of a search.
+#[derive(Debug, Clone)]
+pub(super) struct SearchMetrics {
+    /// Queries that were answered by the method that was chosen.
+    queries: Count,
+    /// Rows that the graph did not find before it was mended.
+    repairs: Count,
+    index_time: Time,
+    recall: Option<Arc<Recall>>,
+}
+
+#[derive(Debug)]
+struct Recall {
+    ratio: RatioMetrics,
+    measured: AtomicUsize,
+}
+
+impl SearchMetrics {
+    pub(super) fn new(metrics: &ExecutionPlanMetricsSet, method: NeighborMethod) -> Self {
+        let summary = || MetricBuilder::new(metrics).with_type(MetricType::Summary);
+        let is_hnsw = method == NeighborMethod::Hnsw;
+        let queries = format!("{}_queries", method.name());
+        Self {
+            queries: summary().counter(queries, 0),
+            repairs: if is_hnsw {
+                summary().counter("index_repairs", 0)
+            } else {
+                Count::new()
+            },
+            index_time: MetricBuilder::new(metrics).subset_time("index_time", 0),
+            recall: is_hnsw.then(|| {
+                Arc::new(Recall {
+                    ratio: summary().ratio_metrics("sampled_recall", 0),
+                    measured: AtomicUsize::new(0),
+                })
+            }),
+        }
+    }
+
+    /// Queries were answered, `first` of them before these; compares some with all rows.
+    pub(super) fn answered(
+        &self,
+        first: usize,
+        nearest: &Nearest,
+        all_distances: impl Fn(usize) -> Result<Vec<f64>>,
+        metric: lakefold_manifold::Metric,
+    ) -> Result<()> {
+        let (count, k) = nearest.distances.dim();
+        self.queries.add(count);
+        let Some(recall) = &self.recall else {
+            return Ok(());
+        };
+        for place in sampled(first..first + count) {
+            if recall.measured.fetch_add(1, Ordering::Relaxed) >= MEASURED {
+                break;
+            }
+            let found = nearest.distances.row(place).to_vec();
+            let hits = hits(&found, all_distances(place)?, metric);
+            recall.ratio.add_part(hits);
+            recall.ratio.add_total(k);
+        }
+        Ok(())
+    }
+
+    /// The same for rows outside.
+    pub(super) fn answered_from(
+        &self,
+        first: usize,
+        nearest: &Nearest,
+        (queries, rows): (&Matrix<'_>, Range<usize>),
+        held: &HeldRows,
+    ) -> Result<()> {
+        let all = |place| held.all_distances(queries, rows.start + place);
+        self.answered(first, nearest, all, held.source.metric)
+    }
+}
+
+/// Which of these queries are measured, counted from the first of them.
+pub(super) fn sampled(queries: Range<usize>) -> impl Iterator<Item = usize> {
+    let start = queries.start;
+    let first = start.next_multiple_of(MEASURED_EVERY);
+    (first..queries.end)
+        .step_by(MEASURED_EVERY)
+        .map(move |query| query - start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_64th_query_is_measured_however_they_are_cut() {
+        let whole: Vec<_> = sampled(0..300).collect();
+        assert_eq!(whole, [0, 64, 128, 192, 256]);
+        let parts = [0..1, 1..64, 64..65, 65..300].into_iter();
+        let cut = parts.flat_map(|part| sampled(part.clone()).map(move |place| part.start + place));
+        assert!(cut.eq(whole));
+    }
+}
