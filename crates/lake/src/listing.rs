@@ -16,6 +16,7 @@ use crate::delta::{ActiveFiles, LOG, active_files};
 use crate::format::{self, Kind};
 use crate::natural_order::natural_cmp;
 use crate::partitions::{Partitions, read_partitions};
+use crate::schema::merge;
 
 /// Directories listed at the same time.
 const CONCURRENT_LISTINGS: usize = 16;
@@ -51,14 +52,14 @@ impl Files {
         }
     }
 
-    /// The columns to read, of all that the files have together.
+    /// One schema for the files, whose own are given.
     ///
     /// # Errors
-    /// When the files of a Delta Lake table are not of the types that the log says.
-    pub(crate) fn columns(&self, location: &Location, merged: SchemaRef) -> Result<SchemaRef> {
+    /// When they do not agree with each other, or with the log of a Delta Lake table.
+    pub(crate) fn merged(&self, location: &Location, schemas: &[SchemaRef]) -> Result<SchemaRef> {
         match &self.delta {
-            Some(active) => active.columns(location, &merged),
-            None => Ok(merged),
+            Some(active) => active.columns(location, &self.files, schemas),
+            None => merge(location, &self.files, schemas),
         }
     }
 }

@@ -57,7 +57,6 @@ impl FilesTable {
         let partitions = files.partitions(location)?;
         let reader = files.kind.reader(state)?;
         let file_schema = schema::infer_schema(state, location, &files, reader.as_ref()).await?;
-        let file_schema = files.columns(location, file_schema)?;
         let partitions = partitions.not_in(&file_schema);
         let columns = TableSchema::builder(file_schema)
             .with_table_partition_cols(partitions.fields())

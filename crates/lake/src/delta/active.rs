@@ -176,7 +176,9 @@ fn partitions(
     let values = values.into_iter().map(|mut of_file| {
         let values = columns.iter().map(|name| of_file.remove(name).flatten());
         // By the protocol, the empty text is NULL.
-        values.map(|value| value.filter(|v| !v.is_empty())).collect()
+        values
+            .map(|value| value.filter(|v| !v.is_empty()))
+            .collect()
     });
     Ok(Partitions {
         values: values.collect(),
@@ -186,30 +188,51 @@ fn partitions(
 }
 
 impl ActiveFiles {
-    /// The table's columns, partitions left out, in the table's order. Where files have them, they are
-    /// as the files have them: a vector's length is not in the log.
+    /// The table's columns, partitions left out, in the table's order. Where the files agree, columns are
+    /// as they have them, since a vector's length is not in the log; where they differ, as writers of
+    /// lists, texts and times do, they are as the log has them.
     ///
     /// # Errors
-    /// When a column of the files is of another type than the log says.
-    pub(crate) fn columns(&self, location: &Location, merged: &SchemaRef) -> Result<SchemaRef> {
+    /// When a column of a file is of another type than the log says.
+    pub(crate) fn columns(
+        &self,
+        location: &Location,
+        files: &[ObjectMeta],
+        schemas: &[SchemaRef],
+    ) -> Result<SchemaRef> {
         let stored = self.schema.fields();
         let stored = stored.filter(|field| !self.partitions.columns.contains(field.name()));
         let fields = stored.map(|field| {
             let name = field.name();
-            let Ok(found) = merged.field_with_name(name) else {
-                let data_type: ArrowType = field.data_type().try_into_arrow()?;
-                return Ok(Field::new(name, data_type, true));
-            };
-            if is_stored_as(found.data_type(), field.data_type()) {
-                return Ok(found.clone());
+            let mut found: Option<Field> = None;
+            let (mut is_nullable, mut agree) = (false, true);
+            for (file, schema) in files.iter().zip(schemas) {
+                let Ok(of_file) = schema.field_with_name(name) else {
+                    // The column is younger than the file.
+                    is_nullable = true;
+                    continue;
+                };
+                if !is_stored_as(of_file.data_type(), field.data_type()) {
+                    return plan_err!(
+                        "column '{name}' of the Delta Lake table '{}' is {} and '{}' has {}: Lakefold does \
+                         not convert it; write the table once anew, as with CREATE TABLE … AS SELECT",
+                        location.text(),
+                        field.data_type(),
+                        location.name_of(&file.location),
+                        of_file.data_type()
+                    );
+                }
+                is_nullable |= of_file.is_nullable();
+                let first = found.get_or_insert_with(|| of_file.clone());
+                agree &= first.data_type() == of_file.data_type();
             }
-            plan_err!(
-                "column '{name}' of the Delta Lake table '{}' is {} and its files have {}: Lakefold does not \
-                 convert it; write the table once anew, as with CREATE TABLE … AS SELECT",
-                location.text(),
-                field.data_type(),
-                found.data_type()
-            )
+            match found {
+                Some(field) if agree => Ok(field.with_nullable(is_nullable)),
+                _ => {
+                    let data_type: ArrowType = field.data_type().try_into_arrow()?;
+                    Ok(Field::new(name, data_type, true))
+                }
+            }
         });
         Ok(Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?)))
     }

@@ -114,17 +114,15 @@ pub(crate) fn delta_type(data_type: &ArrowType) -> std::result::Result<DataType,
 /// Whether values are the same; which of them may be NULL is another question.
 pub(crate) fn same_values(a: &DataType, b: &DataType) -> bool {
     match (a, b) {
-        (DataType::Array(a), DataType::Array(b)) => {
-            same_values(a.element_type(), b.element_type())
-        }
+        (DataType::Array(a), DataType::Array(b)) => same_values(a.element_type(), b.element_type()),
         (DataType::Map(a), DataType::Map(b)) => {
             same_values(a.key_type(), b.key_type()) && same_values(a.value_type(), b.value_type())
         }
         (DataType::Struct(a), DataType::Struct(b)) => {
             a.fields().count() == b.fields().count()
-                && a.fields().zip(b.fields()).all(|(a, b)| {
-                    a.name() == b.name() && same_values(a.data_type(), b.data_type())
-                })
+                && a.fields()
+                    .zip(b.fields())
+                    .all(|(a, b)| a.name() == b.name() && same_values(a.data_type(), b.data_type()))
         }
         (a, b) => a == b,
     }
@@ -186,9 +184,9 @@ mod tests {
     use super::*;
 
     fn struct_of(columns: &[(&str, ArrowType)]) -> StructType {
-        let fields = columns.iter().map(|(name, data_type)| {
-            column(&Field::new(*name, data_type.clone(), false)).unwrap()
-        });
+        let fields = columns
+            .iter()
+            .map(|(name, data_type)| column(&Field::new(*name, data_type.clone(), false)).unwrap());
         StructType::try_new(fields).unwrap()
     }
 
@@ -219,16 +217,14 @@ mod tests {
             }
         }
         let error = column(&Field::new("softmax(s)", ArrowType::Int32, true)).unwrap_err();
-        assert!(
-            error.to_string().contains("name it in --select"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("name it in --select"), "{error}");
     }
 
     #[test]
     fn differences_are_named() {
         let table = struct_of(&[("a", ArrowType::Int64), ("b", ArrowType::Utf8)]);
-        let dictionary = ArrowType::Dictionary(Box::new(ArrowType::Int32), Box::new(ArrowType::Utf8));
+        let dictionary =
+            ArrowType::Dictionary(Box::new(ArrowType::Int32), Box::new(ArrowType::Utf8));
         let same = struct_of(&[("b", dictionary), ("a", ArrowType::Int64)]);
         assert_eq!(differences(&table, &same), Vec::<String>::new());
         let other = struct_of(&[("a", ArrowType::Float64), ("c", ArrowType::Utf8)]);

@@ -17,7 +17,7 @@ use super::digest::sha256;
 use crate::Location;
 use crate::listing::list_version;
 use crate::partitions::{Partitions, directories, key_values};
-use crate::schema::{damaged, merge};
+use crate::schema::damaged;
 
 /// Magic bytes and the footer's length, at the end of every Parquet file.
 const TAIL: u64 = 8;
@@ -110,8 +110,7 @@ pub(crate) async fn read_footers(
         .try_collect()
         .await?;
     let schemas: Vec<SchemaRef> = files.iter().map(|file| Arc::clone(&file.schema)).collect();
-    let merged = merge(location, &found.files, &schemas)?;
-    let schema = found.columns(location, merged)?;
+    let schema = found.merged(location, &schemas)?;
     let partitions = found.partitions(location)?;
     if found.delta.is_some() {
         for (file, values) in files.iter_mut().zip(&partitions.values) {
@@ -192,7 +191,10 @@ fn arrow_schema(parsed: &ParquetMetaData) -> Result<SchemaRef> {
 }
 
 /// The serialised footer, without the eight bytes behind it.
-pub(crate) async fn footer_bytes(store: &dyn ObjectStore, meta: &ObjectMeta) -> Result<bytes::Bytes> {
+pub(crate) async fn footer_bytes(
+    store: &dyn ObjectStore,
+    meta: &ObjectMeta,
+) -> Result<bytes::Bytes> {
     let cut_off = || plan_datafusion_err!("it has no footer");
     let size = meta.size;
     let start = size.saturating_sub(PREFETCH);
@@ -276,7 +278,10 @@ mod tests {
         let columns = ["year".to_owned(), "name".to_owned()];
         let values = [Some("2026".to_owned()), Some("a/b".to_owned())];
         for (path, wanted) in [
-            ("year=2026/name=a%2Fb/x.parquet", "year=2026/name=a%2Fb/x.parquet"),
+            (
+                "year=2026/name=a%2Fb/x.parquet",
+                "year=2026/name=a%2Fb/x.parquet",
+            ),
             ("qz/x.parquet", "year=2026/name=a%2Fb/x.parquet"),
             ("year=2026/x.parquet", "year=2026/name=a%2Fb/x.parquet"),
         ] {

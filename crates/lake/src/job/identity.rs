@@ -7,10 +7,10 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::parquet::file::metadata::KeyValue;
 
 use super::chunks::Chunk;
-use super::manifest::{Definition, OUTPUT_VERSION, job_id};
-use super::plan::JobPlan;
 use super::digest::sha256;
 use super::footers::InputFile;
+use super::manifest::{Definition, OUTPUT_VERSION, job_id};
+use super::plan::JobPlan;
 use super::spec::{Format, OnInvalid};
 
 /// Metadata that Lakefold writes.

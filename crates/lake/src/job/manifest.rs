@@ -82,10 +82,7 @@ pub(crate) fn seal<T: Serialize>(content: T) -> Vec<u8> {
 ///
 /// # Errors
 /// For what was altered, or written by a newer version.
-pub(crate) fn open<T: Serialize + for<'de> Deserialize<'de>>(
-    name: &str,
-    text: &[u8],
-) -> Result<T> {
+pub(crate) fn open<T: Serialize + for<'de> Deserialize<'de>>(name: &str, text: &[u8]) -> Result<T> {
     let altered = |detail: String| {
         exec_datafusion_err!(
             "'{name}' of the output was altered or damaged ({detail}): what it says of the output's \

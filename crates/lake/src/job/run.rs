@@ -147,7 +147,10 @@ fn register_stores(context: &SessionContext, job: &Job) -> Result<()> {
     Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is a part of the run, used up here")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is a part of the run, used up here"
+)]
 async fn write_chunks(
     plan: JobPlan,
     output: Output,

@@ -195,7 +195,10 @@ fn later_runs_add_what_is_new_and_exchange_what_has_changed() {
     }
     std::fs::remove_file(&b).unwrap();
     let text = done(transform(directory.path(), &[DELTA]));
-    assert!(text.contains("no longer there, such as 'b.parquet'"), "{text}");
+    assert!(
+        text.contains("no longer there, such as 'b.parquet'"),
+        "{text}"
+    );
     assert_eq!(Log::read(&table).versions(), 3);
     done(transform(directory.path(), &[DELTA, "--overwrite"]));
     let log = Log::read(&table);
@@ -213,10 +216,13 @@ fn an_exchange_that_was_cut_short_is_finished_by_any_later_run() {
     done(transform(directory.path(), &[DELTA]));
     let old = Log::read(&table).newest();
     let delta = table.join("_lakefold/delta.json");
-    let mut child = transform(directory.path(), &[DELTA, select, "--overwrite", "--threads=1"])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = transform(
+        directory.path(),
+        &[DELTA, select, "--overwrite", "--threads=1"],
+    )
+    .stderr(Stdio::null())
+    .spawn()
+    .unwrap();
     let replaces = || {
         let text = std::fs::read_to_string(&delta).unwrap();
         text.contains("\"replace\": true") && visible(&table).len() > CHUNKS + 2
@@ -228,7 +234,10 @@ fn an_exchange_that_was_cut_short_is_finished_by_any_later_run() {
     assert_eq!(Log::read(&table).newest(), old);
     assert_eq!(ids(&table), "5000 5000");
     assert_eq!(
-        value(&format!("SELECT count(embedding) FROM '{}/'", table.display())),
+        value(&format!(
+            "SELECT count(embedding) FROM '{}/'",
+            table.display()
+        )),
         "5000"
     );
     // Without --overwrite: it was said once.
@@ -250,7 +259,10 @@ fn another_table_in_its_place_is_refused() {
     done(transform(directory.path(), &[DELTA, "--select=id, name"]));
     // Its control files gone, it is a table of others: the columns decide.
     std::fs::remove_dir_all(table.join("_lakefold")).unwrap();
-    let text = fails(transform(directory.path(), &[DELTA, "--select=id, upper(name) AS n"]));
+    let text = fails(transform(
+        directory.path(),
+        &[DELTA, "--select=id, upper(name) AS n"],
+    ));
     for wanted in [
         "'n' is not in the table",
         "'name' is not in the output",
@@ -268,14 +280,20 @@ fn another_table_in_its_place_is_refused() {
     );
     assert_eq!(Log::read(&table).versions(), 1);
     // Another id, as of a table that was created anew.
-    done(transform(directory.path(), &[DELTA, "--select=id, name", "--overwrite"]));
+    done(transform(
+        directory.path(),
+        &[DELTA, "--select=id, name", "--overwrite"],
+    ));
     let commit = table.join("_delta_log/00000000000000000000.json");
     let text = std::fs::read_to_string(&commit).unwrap();
     let id = Log::read(&table).actions(0, "metaData")[0]["id"].clone();
     let id = id.as_str().unwrap().to_owned();
     std::fs::write(&commit, text.replace(&id, &id.replace('-', "0"))).unwrap();
     let text = fails(transform(directory.path(), &[DELTA, "--select=id, name"]));
-    assert!(text.contains("is not the one that this job has written"), "{text}");
+    assert!(
+        text.contains("is not the one that this job has written"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -286,8 +304,15 @@ fn what_others_took_out_of_the_table_stays_out() {
     write_table(&b, &rows(6001, 6100));
     done(transform(directory.path(), &[DELTA]));
     let log = Log::read(&table);
-    let gone = log.newest().into_iter().find(|p| p.starts_with("b.")).unwrap();
-    let add = log.actions(0, "add").into_iter().find(|a| a["path"] == *gone);
+    let gone = log
+        .newest()
+        .into_iter()
+        .find(|p| p.starts_with("b."))
+        .unwrap();
+    let add = log
+        .actions(0, "add")
+        .into_iter()
+        .find(|a| a["path"] == *gone);
     let size = add.unwrap()["size"].clone();
     let remove = serde_json::json!({"remove": {
         "path": gone, "dataChange": true, "deletionTimestamp": 1, "extendedFileMetadata": true,
@@ -328,7 +353,11 @@ fn another_writer_at_the_same_time_is_no_conflict() {
     let info = serde_json::json!({"commitInfo": {"operation": "WRITE", "isBlindAppend": true}});
     std::fs::write(commit, info.to_string()).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", crate::common::stderr(&output));
+    assert!(
+        output.status.success(),
+        "{}",
+        crate::common::stderr(&output)
+    );
     let log = Log::read(&table);
     assert_eq!((log.versions(), log.newest().len()), (3, 2 * CHUNKS));
     assert_eq!(ids(&table), format!("10000 {}", 6000 + ROWS));
@@ -349,7 +378,10 @@ fn partitions_are_values_of_the_log() {
     done(transform(directory.path(), &[DELTA]));
     let log = Log::read(&table);
     let metadata = log.actions(0, "metaData")[0];
-    assert_eq!(metadata["partitionColumns"], serde_json::json!(["lang", "day"]));
+    assert_eq!(
+        metadata["partitionColumns"],
+        serde_json::json!(["lang", "day"])
+    );
     let adds = log.actions(0, "add");
     assert_eq!(adds.len(), 4);
     let encoded = adds.iter().filter(|add| {
@@ -373,10 +405,7 @@ fn partitions_are_values_of_the_log() {
 fn what_delta_lake_has_not_is_refused_before_anything_is_written() {
     let directory = lake();
     for (select, wanted) in [
-        (
-            "*, arrow_cast(id, 'UInt32') AS u",
-            "CAST(u AS BIGINT) AS u",
-        ),
+        ("*, arrow_cast(id, 'UInt32') AS u", "CAST(u AS BIGINT) AS u"),
         ("*, id + 1", "name it in --select"),
         ("*, name AS \"NAME\"", "'name' and 'NAME' are one"),
     ] {
@@ -396,7 +425,11 @@ fn tampered_notes_are_refused() {
     done(transform(directory.path(), &[DELTA]));
     let delta = table.join("_lakefold/delta.json");
     let text = std::fs::read_to_string(&delta).unwrap();
-    std::fs::write(&delta, text.replace("\"transaction\": 1", "\"transaction\": 2")).unwrap();
+    std::fs::write(
+        &delta,
+        text.replace("\"transaction\": 1", "\"transaction\": 2"),
+    )
+    .unwrap();
     let text = fails(transform(directory.path(), &[DELTA]));
     assert!(
         text.contains("'_lakefold/delta.json' of the output was altered"),

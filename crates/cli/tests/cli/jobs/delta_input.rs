@@ -9,7 +9,13 @@ fn copy(directory: &std::path::Path, arguments: &[&str]) -> std::process::Comman
     let mut command = lakefold();
     command
         .current_dir(directory)
-        .args(["transform", "lake", "t", "--format=delta", "--select=id, name, v"])
+        .args([
+            "transform",
+            "lake",
+            "t",
+            "--format=delta",
+            "--select=id, name, v",
+        ])
         .args(["--chunk-rows=250", "--incremental"])
         .args(arguments);
     command
@@ -50,7 +56,11 @@ fn only_files_of_the_version_are_read() {
         "SELECT arrow_typeof(v) FROM '{}/' LIMIT 1",
         path.join("t").display()
     );
-    assert!(value(&kind).contains("FixedSizeList(3 x"), "{}", value(&kind));
+    assert!(
+        value(&kind).contains("FixedSizeList(3 x"),
+        "{}",
+        value(&kind)
+    );
     // The table before, on request.
     let text = fails(from_table(path, &["--input-version=0"]));
     assert!(text.contains("--incremental"), "{text}");
@@ -120,12 +130,17 @@ fn partition_values_come_from_the_log() {
 fn what_would_give_wrong_rows_is_refused() {
     let directory = lake();
     let path = directory.path();
-    done(copy(path, &["--chunk-rows=5000"]));
+    done(copy(path, &[]));
     let t = path.join("t");
     let commit = t.join("_delta_log/00000000000000000000.json");
     let whole = std::fs::read_to_string(&commit).unwrap();
     let query = format!("SELECT count(*) FROM '{}/'", t.display());
-    assert_eq!(stdout(&["-q", "--format", "csv", "-c", &query]).lines().nth(1), Some("5000"));
+    assert_eq!(
+        stdout(&["-q", "--format", "csv", "-c", &query])
+            .lines()
+            .nth(1),
+        Some("5000")
+    );
     let protocol = r#""minReaderVersion":1,"minWriterVersion":2"#;
     assert!(whole.contains(protocol), "{whole}");
     let with = |feature: &str| {
@@ -149,7 +164,10 @@ fn what_would_give_wrong_rows_is_refused() {
         ),
         (with("somethingNew"), "Delta Lake table"),
         (
-            whole.replace(r#"\"name\":\"id\",\"type\":\"long\""#, r#"\"name\":\"id\",\"type\":\"double\""#),
+            whole.replace(
+                r#"\"name\":\"id\",\"type\":\"long\""#,
+                r#"\"name\":\"id\",\"type\":\"double\""#,
+            ),
             "column 'id' of the Delta Lake table",
         ),
         (whole.replace(".parquet\"", "x.parquet\""), "is not there"),
@@ -166,5 +184,6 @@ fn what_would_give_wrong_rows_is_refused() {
 
 /// The kernel wants each mapped column to say its number and name.
 fn mapping_of_columns() -> String {
-    r#"\"metadata\":{\"delta.columnMapping.id\":1,\"delta.columnMapping.physicalName\":\"c\"}"#.to_owned()
+    r#"\"metadata\":{\"delta.columnMapping.id\":1,\"delta.columnMapping.physicalName\":\"c\"}"#
+        .to_owned()
 }

@@ -94,7 +94,8 @@ impl DeltaOutput {
         let columns = plan.delta_columns()?;
         let partitions = &plan.input.partitions.columns;
         let Some(table) = &self.table else {
-            let mut metadata = as_json(&new_metadata(&columns, partitions, NO_SETTINGS).map_err(unmade)?)?;
+            let mut metadata =
+                as_json(&new_metadata(&columns, partitions, NO_SETTINGS).map_err(unmade)?)?;
             // If a commit of a process that died is still on its way, it is the same table.
             if let Some(id) = &self.state.table {
                 metadata["id"] = id.clone().into();
@@ -128,8 +129,7 @@ impl DeltaOutput {
             prefix => format!("{prefix}/{name}"),
         };
         let path = Path::parse(path).map_err(unmade)?;
-        let failed =
-            |error: DataFusionError| error.context(format!("cannot read '{text}/{name}'"));
+        let failed = |error: DataFusionError| error.context(format!("cannot read '{text}/{name}'"));
         let meta = match self.store.head(&path).await {
             Ok(meta) if meta.size == record.bytes => meta,
             Ok(_) | Err(object_store::Error::NotFound { .. }) => {
@@ -182,7 +182,9 @@ fn has_local_times(columns: &StructType) -> bool {
 
 fn check_times(table: &DeltaTableState, columns: &StructType, text: &str) -> Result<()> {
     let features = table.protocol().writer_features().unwrap_or_default();
-    let known = features.iter().any(|feature| feature.to_string() == LOCAL_TIMES);
+    let known = features
+        .iter()
+        .any(|feature| feature.to_string() == LOCAL_TIMES);
     if !has_local_times(columns) || known {
         return Ok(());
     }

@@ -21,6 +21,10 @@ use crate::job::plan::JobPlan;
 
 /// How often a commit is tried anew when another writer was faster.
 const ATTEMPTS: u32 = 15;
+/// How often the library itself tries, before it is worked out anew what is to be done. It goes on
+/// where the other writer only added rows, which neither what is added nor what is removed depends on:
+/// but to replace a table is to replace these too.
+const RETRIES: usize = 30;
 /// The first pause before that; each is half as long again as the one before.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -28,8 +32,9 @@ impl DeltaOutput {
     /// Brings the table to the files of the manifest, in one transaction, unless it has them already;
     /// returns the version that has them.
     ///
-    /// When another writer commits meanwhile, what is to be done is worked out anew from the table as it
-    /// is then: what the job adds and removes are files of its own, which others' additions do not touch.
+    /// What the job adds and removes are files of its own, which others' additions do not touch. When
+    /// another writer does more than that meanwhile, what is to be done is worked out anew from the table
+    /// as it is then.
     ///
     /// # Errors
     /// When the other writer's change and this one exclude each other, the log cannot be written, or the
@@ -54,7 +59,10 @@ impl DeltaOutput {
                 None => None,
             };
             self.state.begin(change.after.clone(), last);
-            let id = self.table.as_ref().map(|table| table.metadata().id().to_owned());
+            let id = self
+                .table
+                .as_ref()
+                .map(|table| table.metadata().id().to_owned());
             self.state.table = id.or_else(|| change.id.clone());
             self.state.write(output).await?;
             let number = self.state.transaction;
@@ -71,10 +79,16 @@ impl DeltaOutput {
                 return self.settled(output, &change).await;
             }
             if !is_overtaken(&error) {
-                let what = format!("cannot commit to the Delta Lake table '{}'", self.place.text());
+                let what = format!(
+                    "cannot commit to the Delta Lake table '{}'",
+                    self.place.text()
+                );
                 return Err(failed(&what, error));
             }
-            tracing::info!(attempt, "another writer was faster, the commit is tried anew");
+            tracing::info!(
+                attempt,
+                "another writer was faster, the commit is tried anew"
+            );
             tokio::time::sleep(pause).await;
             pause = pause.mul_f64(1.5);
         }
@@ -90,8 +104,7 @@ impl DeltaOutput {
         let now = now.ok().and_then(|now| i64::try_from(now.as_millis()).ok());
         let number = self.state.transaction;
         let properties = CommitProperties::default()
-            // Another version is a reason to look again, not to commit on top of it.
-            .with_max_retries(0)
+            .with_max_retries(if change.replaces { 0 } else { RETRIES })
             .with_metadata(commit_info(plan, change))
             .with_application_transaction(Transaction::new_with_last_update(
                 APPLICATION,
@@ -108,7 +121,10 @@ impl DeltaOutput {
             partition_by: (!partitions.is_empty()).then(|| partitions.clone()),
             predicate: None,
         };
-        let table = self.table.as_ref().map(|table| table as &dyn TableReference);
+        let table = self
+            .table
+            .as_ref()
+            .map(|table| table as &dyn TableReference);
         CommitBuilder::from(properties)
             .with_actions(change.actions.clone())
             .build(table, self.place.log.clone(), operation)
@@ -127,7 +143,10 @@ impl DeltaOutput {
         }
         settled.write(output).await?;
         self.state = settled;
-        Ok(self.table.as_ref().map(deltalake::table::state::DeltaTableState::version))
+        Ok(self
+            .table
+            .as_ref()
+            .map(deltalake::table::state::DeltaTableState::version))
     }
 }
 
@@ -161,7 +180,10 @@ fn commit_info(plan: &JobPlan, change: &Change) -> Vec<(String, Value)> {
     [
         ("userMetadata", said.to_string().into()),
         ("operationMetrics", metrics),
-        ("isBlindAppend", (change.removed == 0 && !change.replaces).into()),
+        (
+            "isBlindAppend",
+            (change.removed == 0 && !change.replaces).into(),
+        ),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()

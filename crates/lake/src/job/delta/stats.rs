@@ -1,22 +1,22 @@
 //! Statistics of a file for the log, from its Parquet footer.
 
-use datafusion::arrow::array::{Array, ArrayRef, UInt64Array};
+use std::cmp::Ordering;
+
+use datafusion::arrow::array::{Array, ArrayRef};
 use datafusion::arrow::compute::sum;
-use datafusion::arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use datafusion::parquet::arrow::parquet_to_arrow_schema;
-use datafusion::parquet::file::metadata::ParquetMetaData;
-use serde_json::{Map, Number, Value, json};
+use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use serde_json::Value;
 
 /// Columns that have statistics in the log: Delta Lake's default. They cost room in every reader.
 const COLUMNS: usize = 32;
-/// Digits that a number in JSON keeps in every reader.
-const EXACT_DIGITS: u8 = 15;
 
 /// As JSON: number of rows; smallest and largest value and number of NULLs of columns that are neither
-/// lists nor structures.
+/// lists nor structures. Bounds of floats are Parquet's, which leave NaN out.
 ///
 /// # Errors
 /// When the footer contradicts itself.
@@ -24,56 +24,56 @@ pub(super) fn statistics(footer: &ParquetMetaData) -> Result<String> {
     let file = footer.file_metadata();
     let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())?;
     let schema: SchemaRef = schema.into();
-    let (mut least, mut most, mut nulls) = (Map::new(), Map::new(), Map::new());
+    let rows: Vec<i64> = footer
+        .row_groups()
+        .iter()
+        .map(RowGroupMetaData::num_rows)
+        .collect();
+    let (mut least, mut most, mut nulls) = (Vec::new(), Vec::new(), Vec::new());
     for field in schema.fields().iter().take(COLUMNS) {
         if field.data_type().is_nested() {
             continue;
         }
-        let name = field.name();
-        let column = StatisticsConverter::try_new(name, &schema, file.schema_descr())?;
+        let name = Value::from(field.name().as_str());
+        let column = StatisticsConverter::try_new(field.name(), &schema, file.schema_descr())?;
         let groups = footer.row_groups();
         let count = column.row_group_null_counts(groups)?;
-        if let Some(count) = total(&count) {
-            nulls.insert(name.clone(), count.into());
+        // A row group without a value has none to be bounded.
+        let has_values: Vec<bool> = rows
+            .iter()
+            .zip(count.iter())
+            .map(|(rows, nulls)| nulls.is_none_or(|nulls| nulls.cast_signed() < *rows))
+            .collect();
+        if count.null_count() == 0 {
+            nulls.push(format!("{name}:{}", sum(&count).unwrap_or(0)));
         }
-        let mins = values(&column.row_group_mins(groups)?)?;
-        if let Some(value) = extreme(mins, std::cmp::Ordering::Less).and_then(|v| bound(&v, false)) {
-            least.insert(name.clone(), value);
+        let mins = values(&column.row_group_mins(groups)?, &has_values)?;
+        if let Some(value) = extreme(mins, Ordering::Less).and_then(|value| bound(&value)) {
+            least.push(format!("{name}:{value}"));
         }
-        let maxes = values(&column.row_group_maxes(groups)?)?;
-        if let Some(value) =
-            extreme(maxes, std::cmp::Ordering::Greater).and_then(|v| bound(&v, true))
-        {
-            most.insert(name.clone(), value);
+        let maxes = values(&column.row_group_maxes(groups)?, &has_values)?;
+        if let Some(value) = extreme(maxes, Ordering::Greater).and_then(|value| bound(&value)) {
+            most.push(format!("{name}:{value}"));
         }
     }
-    let statistics = json!({
-        "numRecords": file.num_rows(),
-        "minValues": least,
-        "maxValues": most,
-        "nullCount": nulls,
-    });
-    Ok(statistics.to_string())
+    Ok(format!(
+        r#"{{"numRecords":{},"minValues":{{{}}},"maxValues":{{{}}},"nullCount":{{{}}}}}"#,
+        file.num_rows(),
+        least.join(","),
+        most.join(","),
+        nulls.join(",")
+    ))
 }
 
-/// Unknown as soon as one row group's is.
-fn total(counts: &UInt64Array) -> Option<u64> {
-    match counts.null_count() {
-        0 => sum(counts).or(Some(0)),
-        _ => None,
-    }
-}
-
-/// One value for each row group.
-fn values(array: &ArrayRef) -> Result<Vec<ScalarValue>> {
-    (0..array.len())
-        .map(|row| ScalarValue::try_from_array(array, row))
+/// One value for each row group that has values.
+fn values(array: &ArrayRef, has_values: &[bool]) -> Result<Vec<ScalarValue>> {
+    let rows = (0..array.len()).filter(|row| has_values[*row]);
+    rows.map(|row| ScalarValue::try_from_array(array, row))
         .collect()
 }
 
-/// The value of all row groups together. A row group without one has NULLs alone, or no statistics:
-/// footers do not tell which, so that there is none of the whole file.
-fn extreme(values: Vec<ScalarValue>, wanted: std::cmp::Ordering) -> Option<ScalarValue> {
+/// The value of all row groups together; `None` as soon as one row group's is not known.
+fn extreme(values: Vec<ScalarValue>, wanted: Ordering) -> Option<ScalarValue> {
     let mut values = values.into_iter();
     let mut found = values.next().filter(|value| !value.is_null())?;
     for value in values {
@@ -87,46 +87,39 @@ fn extreme(values: Vec<ScalarValue>, wanted: std::cmp::Ordering) -> Option<Scala
     Some(found)
 }
 
-/// A bound as the log has it; `None` for types that have none there.
-fn bound(value: &ScalarValue, is_upper: bool) -> Option<Value> {
+/// A bound as the log has it, in JSON; `None` for types that have none there.
+fn bound(value: &ScalarValue) -> Option<String> {
     match value {
-        ScalarValue::Dictionary(_, value) => bound(value, is_upper),
-        ScalarValue::Int8(Some(v)) => Some((*v).into()),
-        ScalarValue::Int16(Some(v)) => Some((*v).into()),
-        ScalarValue::Int32(Some(v)) => Some((*v).into()),
-        ScalarValue::Int64(Some(v)) => Some((*v).into()),
-        // Parquet's bounds leave NaN out, which to Delta Lake is larger than any number.
-        ScalarValue::Float32(_) | ScalarValue::Float64(_) if is_upper => None,
-        ScalarValue::Float32(Some(v)) => Number::from_f64((*v).into()).map(Value::Number),
-        ScalarValue::Float64(Some(v)) => Number::from_f64(*v).map(Value::Number),
+        ScalarValue::Dictionary(_, value) => bound(value),
+        ScalarValue::Float32(Some(v)) if v.is_finite() => Some(Value::from(*v).to_string()),
+        ScalarValue::Float64(Some(v)) if v.is_finite() => Some(Value::from(*v).to_string()),
         ScalarValue::Utf8(Some(v))
         | ScalarValue::LargeUtf8(Some(v))
-        | ScalarValue::Utf8View(Some(v)) => Some(v.clone().into()),
-        ScalarValue::Decimal128(Some(v), precision, scale) if *precision <= EXACT_DIGITS => {
-            // The nearest float to so few digits is written as these digits.
-            let value = *v as f64 / 10_f64.powi((*scale).into());
-            Number::from_f64(value).map(Value::Number)
+        | ScalarValue::Utf8View(Some(v)) => Some(Value::from(v.as_str()).to_string()),
+        ScalarValue::Int8(_)
+        | ScalarValue::Int16(_)
+        | ScalarValue::Int32(_)
+        | ScalarValue::Int64(_)
+        // All its digits, which a float would not have.
+        | ScalarValue::Decimal128(..) => text(value),
+        ScalarValue::Date32(_) => Some(format!("\"{}\"", text(value)?)),
+        ScalarValue::TimestampMillisecond(Some(at), zone) => {
+            time(at.checked_mul(1000)?, zone.is_some())
         }
-        ScalarValue::Date32(Some(_)) => {
-            let text = value.cast_to(&DataType::Utf8).ok()?;
-            Some(text.to_string().into())
-        }
-        ScalarValue::TimestampMillisecond(Some(_), zone)
-        | ScalarValue::TimestampMicrosecond(Some(_), zone) => {
-            let suffix = if zone.is_some() { "Z" } else { "" };
-            // In UTC, which the text then leaves to the suffix.
-            let utc = value.cast_to(&DataType::Int64).ok()?;
-            let unit = match value {
-                ScalarValue::TimestampMillisecond(..) => TimeUnit::Millisecond,
-                _ => TimeUnit::Microsecond,
-            };
-            let utc = utc.cast_to(&DataType::Timestamp(unit, None)).ok()?;
-            let utc = utc.cast_to(&DataType::Timestamp(TimeUnit::Microsecond, None));
-            let text = utc.ok()?.cast_to(&DataType::Utf8).ok()?.to_string();
-            Some(format!("{text}{suffix}").into())
-        }
+        ScalarValue::TimestampMicrosecond(Some(at), zone) => time(*at, zone.is_some()),
         _ => None,
     }
+}
+
+/// Microseconds since 1970, in UTC.
+fn time(at: i64, has_zone: bool) -> Option<String> {
+    let suffix = if has_zone { "Z" } else { "" };
+    let at = text(&ScalarValue::TimestampMicrosecond(Some(at), None))?;
+    Some(format!("\"{at}{suffix}\""))
+}
+
+fn text(value: &ScalarValue) -> Option<String> {
+    Some(value.cast_to(&DataType::Utf8).ok()?.to_string())
 }
 
 #[cfg(test)]
@@ -141,7 +134,19 @@ mod tests {
     use datafusion::parquet::file::metadata::ParquetMetaDataReader;
     use datafusion::parquet::file::properties::WriterProperties;
 
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn bounds_keep_all_digits() {
+        let wide = ScalarValue::Decimal128(Some(10_i128.pow(33) + 1), 38, 3);
+        assert_eq!(bound(&wide).unwrap(), "1000000000000000000000000000000.001");
+        let small = ScalarValue::Decimal128(Some(-5), 9, 2);
+        assert_eq!(bound(&small).unwrap(), "-0.05");
+        assert_eq!(bound(&ScalarValue::Float64(Some(f64::NAN))), None);
+        assert_eq!(bound(&ScalarValue::from("a\"b")).unwrap(), r#""a\"b""#);
+    }
 
     #[test]
     fn of_all_row_groups_together() {
@@ -150,33 +155,45 @@ mod tests {
         let price = Decimal128Array::from(vec![150, -25, 3, 4]);
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("n", Arc::new(Int64Array::from(vec![5, i64::MIN, 3, 4]))),
-            ("x", Arc::new(Float64Array::from(vec![0.5, 1.0, f64::NAN, 2.0]))),
+            (
+                "x",
+                Arc::new(Float64Array::from(vec![0.5, 1.0, f64::NAN, 2.0])),
+            ),
             ("text", Arc::new(text)),
             ("day", Arc::new(Date32Array::from(vec![20_780, 0, 1, 2]))),
             ("at", Arc::new(at)),
-            ("price", Arc::new(price.with_precision_and_scale(9, 2).unwrap())),
-            // One row group has nothing but NULLs: nothing is known of the column.
-            ("half", Arc::new(Int64Array::from(vec![None, None, Some(1), Some(2)]))),
+            (
+                "price",
+                Arc::new(price.with_precision_and_scale(9, 2).unwrap()),
+            ),
+            // One row group has nothing but NULLs.
+            (
+                "half",
+                Arc::new(Int64Array::from(vec![None, None, Some(1), Some(2)])),
+            ),
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         let properties = WriterProperties::builder()
             .set_max_row_group_row_count(Some(2))
             .build();
-        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+        let mut writer =
+            ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
         writer.write(&batch).unwrap();
         let file = bytes::Bytes::from(writer.into_inner().unwrap());
-        let footer = ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
+        let footer = ParquetMetaDataReader::new()
+            .parse_and_finish(&file)
+            .unwrap();
         assert_eq!(footer.num_row_groups(), 2);
         let found: Value = serde_json::from_str(&statistics(&footer).unwrap()).unwrap();
         let wanted = json!({
             "numRecords": 4,
             "minValues": {
                 "n": i64::MIN, "x": 0.5, "text": "a", "day": "1970-01-01",
-                "at": "1970-01-01T00:00:00Z", "price": -0.25
+                "at": "1970-01-01T00:00:00Z", "price": -0.25, "half": 1
             },
             "maxValues": {
-                "n": 5, "text": "c", "day": "2026-11-23",
-                "at": "1970-01-01T00:00:01.500Z", "price": 1.5
+                "n": 5, "x": 2.0, "text": "c", "day": "2026-11-23",
+                "at": "1970-01-01T00:00:01.500Z", "price": 1.5, "half": 2
             },
             "nullCount": {"n": 0, "x": 0, "text": 1, "day": 0, "at": 0, "price": 0, "half": 2},
         });

@@ -46,7 +46,10 @@ pub(super) fn check_writable(table: &DeltaTableState, text: &str) -> Result<()> 
         return refused(format!("the feature '{feature}'"));
     }
     let settings = table.metadata().configuration();
-    if let Some(name) = settings.keys().find(|key| key.starts_with("delta.constraints.")) {
+    if let Some(name) = settings
+        .keys()
+        .find(|key| key.starts_with("delta.constraints."))
+    {
         return refused(format!("a CHECK constraint ({name})"));
     }
     let mapping = settings.get("delta.columnMapping.mode");
