@@ -55,6 +55,8 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<ExitCode, Failure> {
 
 fn job(task: Task, places: &Places, arguments: &JobArgs) -> Job {
     let mut job = Job::new(task, &places.input, &places.output);
+    job.input_version = places.input_version;
+    job.format = arguments.format;
     job.output_column.clone_from(&arguments.output_column);
     job.filter.clone_from(&arguments.filter);
     job.on_invalid = match arguments.on_invalid {
@@ -212,6 +214,9 @@ fn summary_line(summary: &JobSummary) -> String {
             "{line}; {} {verb} written before",
             counted(summary.chunks_skipped, "chunk")
         );
+    }
+    if let Some(version) = summary.table_version {
+        line = format!("{line}; version {version} of the Delta Lake table has everything");
     }
     if summary.invalid_rows > 0 {
         line = format!(

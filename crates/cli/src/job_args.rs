@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use lakefold::{ByteSize, ColumnEncoding, Compression};
+use lakefold::{ByteSize, ColumnEncoding, Compression, Format};
 
 use crate::args::{FitParameters, SessionArgs};
 
@@ -99,18 +99,27 @@ pub(crate) struct RunArgs {
 /// From where to where.
 #[derive(Debug, Args)]
 pub(crate) struct Places {
-    /// File, glob, directory (hive partitions included) or URL (s3://, gs://, az://, https://) of the rows
+    /// File, glob, directory (hive partitions and Delta Lake tables included) or URL (s3://, gs://, az://,
+    /// https://) of the rows
     #[arg(value_name = "INPUT")]
     pub(crate) input: String,
 
     /// Directory or URL that the files are written to
     #[arg(value_name = "OUTPUT")]
     pub(crate) output: String,
+
+    /// Version of INPUT to read, where it is a Delta Lake table [default: the newest]
+    #[arg(long, value_name = "N")]
+    pub(crate) input_version: Option<u64>,
 }
 
 /// What is computed and how it is written.
 #[derive(Debug, Args)]
 pub(crate) struct JobArgs {
+    /// parquet: a directory of files; delta: a Delta Lake table, to which each run adds one transaction
+    #[arg(long, value_name = "FORMAT", default_value = "parquet")]
+    pub(crate) format: Format,
+
     /// Name of the column that is added
     #[arg(long, value_name = "NAME", default_value = "embedding")]
     pub(crate) output_column: String,
@@ -221,6 +230,7 @@ Examples:
   lakefold transform 'lake/*.parquet' embedded/ --column embedding --model model.parquet
   lakefold transform s3://lake/docs/ s3://lake/embedded/ --column v --model s3://lake/model.parquet
   lakefold transform lake/ out/ --select \"*, lle_transform(v, 'm.parquet') AS e, softmax(scores) AS p\"
+  lakefold transform lake/ table/ --column v --model model.parquet --format delta
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated; a job that did not end can
 be run again";

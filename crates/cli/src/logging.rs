@@ -9,7 +9,7 @@ use crate::job_args::LogFormat;
 use crate::progress::FitProgress;
 
 /// Warnings of ours by default, and only errors of the libraries below, whose warnings are for
-/// their own developers. `LAKEFOLD_LOG`, else `RUST_LOG`, overrides.
+/// their own developers; Delta Lake's says what it also returns. `LAKEFOLD_LOG`, else `RUST_LOG`, overrides.
 pub(crate) fn start(quiet: bool, format: LogFormat, progress: &Arc<FitProgress>) {
     let ours = match (quiet, format) {
         (true, _) => "error",
@@ -18,7 +18,7 @@ pub(crate) fn start(quiet: bool, format: LogFormat, progress: &Arc<FitProgress>)
         (false, LogFormat::Json) => "info",
     };
     let default = format!(
-        "error,lakefold={ours},lakefold_lake={ours},lakefold_functions={ours},lakefold_manifold={ours}"
+        "error,deltalake_core=off,lakefold={ours},lakefold_lake={ours},lakefold_functions={ours},lakefold_manifold={ours}"
     );
     let chosen = ["LAKEFOLD_LOG", "RUST_LOG"]
         .into_iter()

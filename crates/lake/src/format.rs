@@ -25,7 +25,7 @@ pub(crate) struct Kind {
 }
 
 impl Kind {
-    const fn plain(format: &'static str) -> Self {
+    pub(crate) const fn plain(format: &'static str) -> Self {
         Self {
             format,
             delimiter: None,

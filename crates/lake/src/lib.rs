@@ -8,6 +8,7 @@
 //! directory (with hive partitions such as `year=2026/`), a glob or a URL. Rows come in the order
 //! of the files' names, numbers in names counted as numbers (`part-2` before `part-10`).
 
+mod delta;
 mod format;
 mod function_files;
 mod job;
@@ -32,7 +33,7 @@ use datafusion::prelude::SessionContext;
 pub use function_files::{FunctionFile, LoadedFile, files_of_functions, load_file};
 pub use job::{
     ByteSize, ChunkDescription, ColumnEncoding, Compression, FIT_OPTION_NAMES, FitOptions,
-    FitValue, Job, JobControl, JobDescription, JobReporter, JobStop, JobSummary, OnInvalid,
+    FitValue, Format, Job, JobControl, JobDescription, JobReporter, JobStop, JobSummary, OnInvalid,
     Seconds, Task, Work, peak_memory, plan_job, register_store, run_job,
 };
 pub use listing::{Files, list_files};

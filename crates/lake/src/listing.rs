@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{plan_datafusion_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionState;
@@ -11,8 +12,11 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::Location;
+use crate::delta::{ActiveFiles, LOG, active_files};
 use crate::format::{self, Kind};
 use crate::natural_order::natural_cmp;
+use crate::partitions::{Partitions, read_partitions};
+use crate::schema::merge;
 
 /// Directories listed at the same time.
 const CONCURRENT_LISTINGS: usize = 16;
@@ -32,15 +36,65 @@ pub struct Files {
     /// At least one.
     pub files: Vec<ObjectMeta>,
     pub(crate) kind: Kind,
+    /// What the log says, where the location is a Delta Lake table.
+    pub(crate) delta: Option<ActiveFiles>,
+}
+
+impl Files {
+    /// Partition columns: those of the log, else of the paths.
+    ///
+    /// # Errors
+    /// When files have different ones.
+    pub(crate) fn partitions(&self, location: &Location) -> Result<Partitions> {
+        match &self.delta {
+            Some(active) => Ok(active.partitions.clone()),
+            None => read_partitions(location, &self.files),
+        }
+    }
+
+    /// One schema for the files, whose own are given.
+    ///
+    /// # Errors
+    /// When they do not agree with each other, or with the log of a Delta Lake table.
+    pub(crate) fn merged(&self, location: &Location, schemas: &[SchemaRef]) -> Result<SchemaRef> {
+        match &self.delta {
+            Some(active) => active.columns(location, &self.files, schemas),
+            None => merge(location, &self.files, schemas),
+        }
+    }
 }
 
 /// Lists the files that a location stands for. Of a directory these are the data files in it and
-/// in its hive partitions; names that start with `_` or `.` are left out.
+/// in its hive partitions; names that start with `_` or `.` are left out. Of a directory that is a
+/// Delta Lake table these are the files of its newest version, as its log says.
 ///
 /// # Errors
-/// When there is no such file or directory, or no data file in it, or several formats, or the
-/// directory is a Delta Lake table, or the store is not registered or fails.
+/// When there is no such file or directory, or no data file in it, or several formats, or a Delta
+/// Lake table cannot be read, or the store is not registered or fails.
 pub async fn list_files(state: &SessionState, location: &Location) -> Result<Files> {
+    list_version(state, location, None).await
+}
+
+/// The same, of a version of a Delta Lake table; `None` for its newest.
+///
+/// # Errors
+/// As [`list_files`]; and when a version is asked for of what is no such table, or has it not.
+pub(crate) async fn list_version(
+    state: &SessionState,
+    location: &Location,
+    version: Option<u64>,
+) -> Result<Files> {
+    let files = list(state, location, version).await?;
+    if version.is_some() && files.delta.is_none() {
+        return plan_err!(
+            "'{}' is no Delta Lake table, it has no versions: leave the version out",
+            location.text()
+        );
+    }
+    Ok(files)
+}
+
+async fn list(state: &SessionState, location: &Location, version: Option<u64>) -> Result<Files> {
     let store = state.runtime_env().object_store(location.object_store_url()).map_err(|_| {
         plan_datafusion_err!(
             "no object store is registered for '{}': only local files are read unless the session \
@@ -56,23 +110,37 @@ pub async fn list_files(state: &SessionState, location: &Location) -> Result<Fil
                     store,
                     files: vec![file],
                     kind,
+                    delta: None,
                 });
             }
             Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(unreadable(location, error)),
         }
     }
-    let mut files = walk(location, store.as_ref()).await?;
+    let Some(mut files) = walk(location, store.as_ref()).await? else {
+        let (files, active) = active_files(location, &store, version).await?;
+        return Ok(Files {
+            store,
+            files,
+            kind: Kind::plain("parquet"),
+            delta: Some(active),
+        });
+    };
     if files.is_empty() {
         return Err(nothing_found(location, store.as_ref()).await);
     }
     files.sort_by(|a, b| natural_cmp(a.location.as_ref(), b.location.as_ref()));
     let (kind, files) = format::one_kind(location, files)?;
-    Ok(Files { store, files, kind })
+    Ok(Files {
+        store,
+        files,
+        kind,
+        delta: None,
+    })
 }
 
-/// Lists level by level, into the directories that can matter.
-async fn walk(location: &Location, store: &dyn ObjectStore) -> Result<Vec<ObjectMeta>> {
+/// Lists level by level, into the directories that can matter; `None` for a Delta Lake table.
+async fn walk(location: &Location, store: &dyn ObjectStore) -> Result<Option<Vec<ObjectMeta>>> {
     let mut found = Vec::new();
     let mut level = vec![location.prefix().clone()];
     let mut depth = 0;
@@ -86,7 +154,16 @@ async fn walk(location: &Location, store: &dyn ObjectStore) -> Result<Vec<Object
         depth += 1;
         level = Vec::new();
         for listing in listings {
-            refuse_delta_lake(location, &listing.common_prefixes)?;
+            if location.glob().is_none() && listing.common_prefixes.iter().any(is_log) {
+                if depth == 1 {
+                    return Ok(None);
+                }
+                return plan_err!(
+                    "'{}' has a Delta Lake table in one of its directories, and only its log says which \
+                     files are the table: read that directory by itself",
+                    location.text()
+                );
+            }
             found.extend(
                 listing
                     .objects
@@ -97,7 +174,11 @@ async fn walk(location: &Location, store: &dyn ObjectStore) -> Result<Vec<Object
             level.extend(directories.filter(|path| is_entered(location, path, depth)));
         }
     }
-    Ok(found)
+    Ok(Some(found))
+}
+
+fn is_log(directory: &Path) -> bool {
+    directory.filename() == Some(LOG)
 }
 
 fn is_wanted(location: &Location, file: &Path) -> bool {
@@ -134,19 +215,6 @@ fn below(location: &Location, file: &Path) -> Option<String> {
         .map(|part| part.as_ref().to_owned())
         .collect();
     Some(parts.join("/"))
-}
-
-/// The Parquet files of a Delta Lake table include deleted rows: reading them all is wrong.
-fn refuse_delta_lake(location: &Location, directories: &[Path]) -> Result<()> {
-    let is_log = |path: &Path| path.filename() == Some("_delta_log");
-    if location.glob().is_none() && directories.iter().any(is_log) {
-        return plan_err!(
-            "'{}' is a Delta Lake table, whose files can hold deleted rows: to read all of them all \
-             the same, name them with a glob such as '*.parquet'",
-            location.text()
-        );
-    }
-    Ok(())
 }
 
 /// Says where was looked, and what is there instead.

@@ -51,7 +51,7 @@ pub(crate) async fn infer_schema(
         .buffered(concurrent)
         .try_collect()
         .await?;
-    merge(location, &files.files, &schemas)
+    files.merged(location, &schemas)
 }
 
 pub(crate) fn merge(

@@ -3,15 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{ScalarValue, Statistics, plan_datafusion_err, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{
-    FileGroup, FileScanConfigBuilder, wrap_partition_type_in_dict, wrap_partition_value_in_dict,
-};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
@@ -20,12 +18,8 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::{StreamExt, TryStreamExt};
 
-use crate::listing::{Files, list_files};
-use crate::partitions::{Partitions, read_partitions};
+use crate::listing::{Files, list_version};
 use crate::{Location, schema};
-
-/// What hive writes for a NULL partition value.
-pub(crate) const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// The files of a [`Location`] as one table.
 ///
@@ -35,6 +29,8 @@ pub(crate) const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 #[derive(Debug)]
 pub struct FilesTable {
     location: Location,
+    /// Of a Delta Lake table; `None` for the newest, or what is no such table.
+    version: Option<u64>,
     reader: Arc<dyn FileFormat>,
     columns: TableSchema,
 }
@@ -43,30 +39,31 @@ impl FilesTable {
     /// Lists the files and reads their schemas.
     ///
     /// # Errors
-    /// See [`list_files`]; and when a file is damaged or the files do not agree.
+    /// See [`list_files`](crate::list_files); and when a file is damaged or the files do not agree.
     pub async fn open(state: &SessionState, location: &Location) -> Result<Self> {
-        let files = list_files(state, location).await?;
-        let partitions = read_partitions(location, &files.files)?;
+        Self::open_version(state, location, None).await
+    }
+
+    /// The same, of a version of a Delta Lake table.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; and when the location is no such table, or has no such version.
+    pub(crate) async fn open_version(
+        state: &SessionState,
+        location: &Location,
+        version: Option<u64>,
+    ) -> Result<Self> {
+        let files = list_version(state, location, version).await?;
+        let partitions = files.partitions(location)?;
         let reader = files.kind.reader(state)?;
         let file_schema = schema::infer_schema(state, location, &files, reader.as_ref()).await?;
-        // A column that is also written into the files is read from there.
-        let partition_fields: Vec<FieldRef> = partitions
-            .columns
-            .iter()
-            .filter(|name| file_schema.field_with_name(name).is_err())
-            .map(|name| {
-                Arc::new(Field::new(
-                    name,
-                    wrap_partition_type_in_dict(DataType::Utf8),
-                    true,
-                ))
-            })
-            .collect();
+        let partitions = partitions.not_in(&file_schema);
         let columns = TableSchema::builder(file_schema)
-            .with_table_partition_cols(partition_fields)
+            .with_table_partition_cols(partitions.fields())
             .build();
         Ok(Self {
             location: location.clone(),
+            version,
             reader,
             columns,
         })
@@ -83,27 +80,18 @@ impl FilesTable {
         state: &SessionState,
         files: Files,
     ) -> Result<Vec<PartitionedFile>> {
-        let Partitions { columns, values } = read_partitions(&self.location, &files.files)?;
-        let kept: Vec<bool> = columns
-            .iter()
-            .map(|name| self.columns.file_schema().field_with_name(name).is_err())
-            .collect();
+        let partitions = files.partitions(&self.location)?;
+        let partitions = partitions.not_in(self.columns.file_schema());
         let collect_statistics = state.config().collect_statistics();
         let concurrent = state
             .config_options()
             .execution
             .meta_fetch_concurrency
             .get();
-        let (store, kept) = (&files.store, &kept);
-        futures::stream::iter(files.files.into_iter().zip(values))
-            .map(|(meta, values)| async move {
-                let values: Vec<ScalarValue> = values
-                    .into_iter()
-                    .zip(kept)
-                    .filter(|(_, kept)| **kept)
-                    .map(|(value, _)| (value != NULL_PARTITION).then_some(value))
-                    .map(|value| wrap_partition_value_in_dict(ScalarValue::Utf8(value)))
-                    .collect();
+        let (store, partitions) = (&files.store, &partitions);
+        futures::stream::iter(files.files.into_iter().enumerate())
+            .map(|(number, meta)| async move {
+                let values = partitions.scalars(number)?;
                 let has_null = values.iter().any(ScalarValue::is_null);
                 let file = PartitionedFile::new_from_meta(meta).with_partition_values(values);
                 // Statistics of partition values are taken to be free of NULL.
@@ -159,7 +147,7 @@ impl TableProvider for FilesTable {
             .downcast_ref::<SessionState>()
             .ok_or_else(|| plan_datafusion_err!("a table of files needs a SessionState"))?;
         // Listed anew, because a view lives longer than the list of files it was made with.
-        let files = list_files(state, &self.location).await?;
+        let files = list_version(state, &self.location, self.version).await?;
         let files = self.partitioned_files(state, files).await?;
         let statistics = self.total_statistics(&files)?;
         let ordering = files.first().and_then(|file| match files.as_slice() {

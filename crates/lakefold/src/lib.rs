@@ -70,7 +70,7 @@ pub use lakefold_functions::{
 };
 pub use lakefold_lake::{
     ByteSize, ChunkDescription, ColumnEncoding, Compression, FIT_OPTION_NAMES, FitOptions,
-    FitValue, Job, JobControl, JobDescription, JobReporter, JobStop, JobSummary, OnInvalid,
+    FitValue, Format, Job, JobControl, JobDescription, JobReporter, JobStop, JobSummary, OnInvalid,
     Seconds, Task, Work, enable_paths,
 };
 pub use memory::{default_memory_limit, physical_memory};

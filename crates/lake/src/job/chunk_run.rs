@@ -113,7 +113,7 @@ impl ChunkRun {
         let Some(expressions) = &plan.expressions else {
             return internal_err!("a job was run before its model was fitted");
         };
-        let table: Arc<dyn TableProvider> = Arc::new(plan.table_of(chunk));
+        let table: Arc<dyn TableProvider> = Arc::new(plan.table_of(chunk)?);
         let counted = (plan.job.on_invalid == OnInvalid::Null).then_some(invalid);
         let logical = expressions.over(table, counted)?;
         let physical = plan.state.create_physical_plan(&logical).await?;

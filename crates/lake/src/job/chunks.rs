@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::footers::InputFiles;
+use super::footers::{InputFile, InputFiles};
 
 /// A range of row groups of one file; it becomes one file of the output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,11 +29,13 @@ pub(crate) struct ChunkLimits {
 }
 
 /// A file's chunks depend on the file and the limits, not on other files or on which columns are read:
-/// a later run over more files finds the old ones' chunks as they were.
+/// a later run over more files finds the old ones' chunks as they were. A file's mark becomes part of
+/// its chunks' names.
 pub(crate) fn plan_chunks(
     input: &InputFiles,
     limits: ChunkLimits,
     is_read: impl Fn(&str) -> bool,
+    mark: impl Fn(&InputFile) -> Option<String>,
 ) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     for (number, file) in input.files.iter().enumerate() {
@@ -41,6 +43,8 @@ pub(crate) fn plan_chunks(
         let mut start = 0;
         let (mut rows, mut stored, mut bytes, mut largest) = (0, 0, 0, 0);
         let groups = file.row_groups.len();
+        let mark = mark(file);
+        let name = |first, last| output_name(&file.output_path, first, last, mark.as_deref());
         for (index, group) in file.row_groups.iter().enumerate() {
             rows += group.rows;
             stored += group.column_bytes.iter().sum::<usize>();
@@ -61,7 +65,7 @@ pub(crate) fn plan_chunks(
                     rows,
                     bytes,
                     largest_row_group: largest,
-                    name: output_name(&file.stamp.path, start, index),
+                    name: name(start, index),
                 });
                 start = index + 1;
                 (rows, stored, bytes, largest) = (0, 0, 0, 0);
@@ -76,15 +80,16 @@ pub(crate) fn plan_chunks(
                 rows: 0,
                 bytes: 0,
                 largest_row_group: 0,
-                name: output_name(&file.stamp.path, 0, 0),
+                name: name(0, 0),
             });
         }
     }
     chunks
 }
 
-/// `year=2026/part-0.parquet`, row groups 8 to 15: `year=2026/part-0.00008-00015.parquet`.
-fn output_name(path: &str, first: usize, last: usize) -> String {
+/// `year=2026/part-0.parquet`, row groups 8 to 15: `year=2026/part-0.00008-00015.parquet`, with a mark
+/// `year=2026/part-0.00008-00015.mark.parquet`.
+fn output_name(path: &str, first: usize, last: usize, mark: Option<&str>) -> String {
     let (directory, file) = path
         .rsplit_once('/')
         .map_or((None, path), |(directory, file)| (Some(directory), file));
@@ -97,7 +102,8 @@ fn output_name(path: &str, first: usize, last: usize) -> String {
         })
         .filter(|stem| !stem.is_empty())
         .unwrap_or(file);
-    let name = format!("{stem}.{first:05}-{last:05}.parquet");
+    let mark = mark.map_or_else(String::new, |mark| format!(".{mark}"));
+    let name = format!("{stem}.{first:05}-{last:05}{mark}.parquet");
     match directory {
         Some(directory) => format!("{directory}/{name}"),
         None => name,
@@ -111,10 +117,16 @@ mod tests {
     #[test]
     fn names_keep_directories_and_sort_by_row_group() {
         assert_eq!(
-            output_name("year=2026/part-0.parquet", 8, 15),
+            output_name("year=2026/part-0.parquet", 8, 15, None),
             "year=2026/part-0.00008-00015.parquet"
         );
-        assert_eq!(output_name("a.b.PARQUET", 0, 0), "a.b.00000-00000.parquet");
-        assert_eq!(output_name("plain", 0, 3), "plain.00000-00003.parquet");
+        assert_eq!(
+            output_name("a.b.PARQUET", 0, 0, None),
+            "a.b.00000-00000.parquet"
+        );
+        assert_eq!(
+            output_name("plain", 0, 3, Some("7f")),
+            "plain.00000-00003.7f.parquet"
+        );
     }
 }

@@ -41,7 +41,7 @@ async fn invalid_row(
     plan: &JobPlan,
     chunk: &Chunk,
 ) -> Result<Option<(usize, String, String, usize)>> {
-    let table: Arc<dyn TableProvider> = Arc::new(plan.table_of(chunk));
+    let table: Arc<dyn TableProvider> = Arc::new(plan.table_of(chunk)?);
     let Some(expressions) = &plan.expressions else {
         return Ok(None);
     };

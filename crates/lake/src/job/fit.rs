@@ -121,7 +121,9 @@ async fn fit(context: &SessionContext, plan: &JobPlan, model: &str) -> Result<St
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let table = format!("lakefold_fit_input_{number}");
     let check = format!("lakefold_valid_vector_{number}");
-    let files = FilesTable::open(&context.state(), &plan.input.location).await?;
+    let files =
+        FilesTable::open_version(&context.state(), &plan.input.location, plan.input.version)
+            .await?;
     context.register_table(&table, Arc::new(files))?;
     let fitted = fit_table(context, plan, model, column, &table, &check).await;
     context.deregister_table(&table)?;

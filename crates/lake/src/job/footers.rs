@@ -9,12 +9,15 @@ use datafusion::execution::SessionState;
 use datafusion::parquet::arrow::parquet_to_arrow_schema;
 use datafusion::parquet::file::metadata::{KeyValue, ParquetMetaData, ParquetMetaDataReader};
 use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 use super::digest::sha256;
-use crate::schema::{damaged, merge};
-use crate::{Location, list_files};
+use crate::Location;
+use crate::listing::list_version;
+use crate::partitions::{Partitions, directories, key_values};
+use crate::schema::damaged;
 
 /// Magic bytes and the footer's length, at the end of every Parquet file.
 const TAIL: u64 = 8;
@@ -55,6 +58,8 @@ pub(crate) struct InputFile {
     /// The name of the top-level column of each leaf.
     pub(crate) leaves: Arc<[String]>,
     pub(crate) row_groups: Vec<RowGroup>,
+    /// What the output's files are named after, with a directory for each partition column.
+    pub(crate) output_path: String,
     /// What its writer said about it, for the output to say again.
     pub(crate) key_values: Vec<KeyValue>,
 }
@@ -73,14 +78,22 @@ pub(crate) struct InputFiles {
     pub(crate) files: Vec<InputFile>,
     /// Columns of all files together.
     pub(crate) schema: SchemaRef,
+    /// Partition columns that are not in the files.
+    pub(crate) partitions: Partitions,
+    /// Where the input is a Delta Lake table.
+    pub(crate) version: Option<u64>,
 }
 
-/// Lists the input and reads its footers.
+/// Lists the input, of a Delta Lake table the chosen or newest version, and reads its footers.
 ///
 /// # Errors
-/// See [`list_files`]; and for files that are not Parquet, damaged, or do not agree.
-pub(crate) async fn read_footers(state: &SessionState, location: &Location) -> Result<InputFiles> {
-    let found = list_files(state, location).await?;
+/// See [`list_files`](crate::list_files); and for files that are not Parquet, damaged, or do not agree.
+pub(crate) async fn read_footers(
+    state: &SessionState,
+    location: &Location,
+    version: Option<u64>,
+) -> Result<InputFiles> {
+    let found = list_version(state, location, version).await?;
     if found.kind.format != "parquet" {
         return plan_err!(
             "'{}' holds {} files: a job reads Parquet; write it once with COPY (SELECT * FROM '{}') TO \
@@ -91,18 +104,43 @@ pub(crate) async fn read_footers(state: &SessionState, location: &Location) -> R
         );
     }
     let store = &found.store;
-    let files: Vec<InputFile> = futures::stream::iter(&found.files)
+    let mut files: Vec<InputFile> = futures::stream::iter(&found.files)
         .map(|meta| read_footer(location, store, meta))
         .buffered(CONCURRENT)
         .try_collect()
         .await?;
     let schemas: Vec<SchemaRef> = files.iter().map(|file| Arc::clone(&file.schema)).collect();
+    let schema = found.merged(location, &schemas)?;
+    let partitions = found.partitions(location)?;
+    if found.delta.is_some() {
+        for (file, values) in files.iter_mut().zip(&partitions.values) {
+            file.output_path = output_path(&file.stamp.path, &partitions.columns, values);
+        }
+    }
     Ok(InputFiles {
         location: location.clone(),
-        schema: merge(location, &found.files, &schemas)?,
+        partitions: partitions.not_in(&schema),
+        schema,
+        version: found.delta.as_ref().map(|active| active.version),
         store: found.store,
         files,
     })
+}
+
+/// The path of a file of a table, whose values are in the log: its directories need not say them.
+fn output_path(path: &str, columns: &[String], values: &[Option<String>]) -> String {
+    let said = key_values(&Path::default(), &Path::from(path));
+    let same = said.len() == columns.len()
+        && said.iter().zip(columns.iter().zip(values)).all(
+            |((said_column, said_value), (column, value))| {
+                said_column == column && said_value == value
+            },
+        );
+    if same {
+        return path.to_owned();
+    }
+    let file = path.rsplit('/').next().unwrap_or(path);
+    format!("{}{file}", directories(columns, values))
 }
 
 async fn read_footer(
@@ -128,11 +166,12 @@ async fn read_footer(
             .collect(),
     });
     let key_values = parsed.file_metadata().key_value_metadata();
+    let path = relative_path(location, meta);
     Ok(InputFile {
         meta: meta.clone(),
         name: location.name_of(&meta.location),
         stamp: InputStamp {
-            path: relative_path(location, meta),
+            path: path.clone(),
             bytes: meta.size,
             version: version(location, meta),
             footer: sha256(&footer),
@@ -140,6 +179,7 @@ async fn read_footer(
         schema,
         leaves,
         row_groups: row_groups.collect(),
+        output_path: path,
         key_values: key_values.cloned().unwrap_or_default(),
     })
 }
@@ -151,7 +191,10 @@ fn arrow_schema(parsed: &ParquetMetaData) -> Result<SchemaRef> {
 }
 
 /// The serialised footer, without the eight bytes behind it.
-async fn footer_bytes(store: &dyn ObjectStore, meta: &ObjectMeta) -> Result<bytes::Bytes> {
+pub(crate) async fn footer_bytes(
+    store: &dyn ObjectStore,
+    meta: &ObjectMeta,
+) -> Result<bytes::Bytes> {
     let cut_off = || plan_datafusion_err!("it has no footer");
     let size = meta.size;
     let start = size.saturating_sub(PREFETCH);
@@ -223,5 +266,27 @@ pub(crate) async fn check_unchanged(store: &dyn ObjectStore, file: &InputFile) -
              again"
         ),
         Err(error) => Err(DataFusionError::from(error).context(format!("cannot read '{name}'"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_of_a_table_lie_where_their_values_are() {
+        let columns = ["year".to_owned(), "name".to_owned()];
+        let values = [Some("2026".to_owned()), Some("a/b".to_owned())];
+        for (path, wanted) in [
+            (
+                "year=2026/name=a%2Fb/x.parquet",
+                "year=2026/name=a%2Fb/x.parquet",
+            ),
+            ("qz/x.parquet", "year=2026/name=a%2Fb/x.parquet"),
+            ("year=2026/x.parquet", "year=2026/name=a%2Fb/x.parquet"),
+        ] {
+            assert_eq!(output_path(path, &columns, &values), wanted);
+        }
+        assert_eq!(output_path("x.parquet", &[], &[]), "x.parquet");
     }
 }

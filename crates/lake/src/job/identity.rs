@@ -7,12 +7,17 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::parquet::file::metadata::KeyValue;
 
 use super::chunks::Chunk;
+use super::digest::sha256;
+use super::footers::InputFile;
 use super::manifest::{Definition, OUTPUT_VERSION, job_id};
 use super::plan::JobPlan;
-use super::spec::OnInvalid;
+use super::spec::{Format, OnInvalid};
 
 /// Metadata that Lakefold writes.
 const OWN_KEYS: &str = "lakefold.";
+
+/// Of a mark: enough that no two of a name's contents ever share one.
+const MARK_DIGITS: usize = 16;
 
 /// Whether the output says it again: not how the input's columns were, or what an earlier job did.
 fn is_passed_on(key: &str) -> bool {
@@ -71,6 +76,30 @@ impl JobPlan {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
+    }
+
+    /// The definition as the output's directory keeps it: also what it is a directory of. The files' bytes
+    /// do not depend on that.
+    pub(crate) fn kept_definition(&self) -> Definition {
+        let mut definition = self.definition.clone();
+        if self.job.format == Format::Delta {
+            definition.insert("format".to_owned(), "delta".into());
+        }
+        definition
+    }
+
+    /// What tells files of one name apart in a Delta Lake table, where a name may stand for one content
+    /// only, because older versions of the table still read it: job and version of the input file.
+    pub(crate) fn mark(&self, file: &InputFile) -> String {
+        let stamp = &file.stamp;
+        let text = format!(
+            "{} {} {} {}",
+            job_id(&self.definition),
+            stamp.bytes,
+            stamp.version,
+            stamp.footer
+        );
+        sha256(text.as_bytes())[..MARK_DIGITS].to_owned()
     }
 
     /// The columns of the output, with what the input file's schema says of the whole table. Some readers

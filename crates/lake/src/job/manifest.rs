@@ -66,7 +66,8 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-fn seal<T: Serialize>(content: T) -> Vec<u8> {
+/// A control file's content, with a checksum.
+pub(crate) fn seal<T: Serialize>(content: T) -> Vec<u8> {
     let stored = Stored {
         version: OUTPUT_VERSION,
         checksum: sha256(json(&content).as_bytes()),
@@ -77,7 +78,11 @@ fn seal<T: Serialize>(content: T) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn open<T: Serialize + for<'de> Deserialize<'de>>(name: &str, text: &[u8]) -> Result<T> {
+/// What [`seal`] has sealed.
+///
+/// # Errors
+/// For what was altered, or written by a newer version.
+pub(crate) fn open<T: Serialize + for<'de> Deserialize<'de>>(name: &str, text: &[u8]) -> Result<T> {
     let altered = |detail: String| {
         exec_datafusion_err!(
             "'{name}' of the output was altered or damaged ({detail}): what it says of the output's \

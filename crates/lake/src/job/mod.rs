@@ -9,6 +9,7 @@ mod budget;
 mod chunk_run;
 mod chunk_table;
 mod chunks;
+mod delta;
 mod description;
 mod diagnose;
 mod digest;
@@ -35,6 +36,7 @@ pub use report::{JobControl, JobReporter, JobStop, JobSummary, Seconds, Work, pe
 pub use run::{plan_job, run_job};
 pub use size::ByteSize;
 pub use spec::{
-    ColumnEncoding, Compression, FIT_OPTION_NAMES, FitOptions, FitValue, Job, OnInvalid, Task,
+    ColumnEncoding, Compression, FIT_OPTION_NAMES, FitOptions, FitValue, Format, Job, OnInvalid,
+    Task,
 };
 pub use stores::register_store;

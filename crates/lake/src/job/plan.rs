@@ -3,12 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
-use datafusion::common::{ScalarValue, plan_err};
+use datafusion::common::plan_err;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{
-    wrap_partition_type_in_dict, wrap_partition_value_in_dict,
-};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryLimit;
@@ -22,11 +18,9 @@ use super::footers::{InputFile, InputFiles, read_footers};
 use super::manifest::Definition;
 use super::models::load_models;
 use super::pinned::Pinned;
-use super::spec::{Job, Task};
+use super::spec::{Format, Job, Task};
 use crate::Location;
 use crate::function_files::LoadedFile;
-use crate::partitions::{Partitions, read_partitions};
-use crate::table::NULL_PARTITION;
 
 /// Rows of a batch. Bytes of the output depend on it, so it is no setting.
 pub(crate) const BATCH_ROWS: usize = 8192;
@@ -37,7 +31,6 @@ pub(crate) struct JobPlan {
     /// The session's, with what makes chunks the same each time.
     pub(crate) state: SessionState,
     pub(crate) input: InputFiles,
-    pub(crate) partitions: Partitions,
     pub(crate) table: ChunkTable,
     /// `None` as long as the model is to be fitted.
     pub(crate) expressions: Option<Expressions>,
@@ -59,13 +52,13 @@ impl JobPlan {
         let state = job_state(context);
         let location = Location::parse(&job.input)?;
         let output = Location::parse(&job.output)?;
-        let input = read_footers(&state, &location).await?;
+        let input = read_footers(&state, &location, job.input_version).await?;
         check_apart(&input, &output)?;
         let state = pinned(state, &input);
-        let metas: Vec<_> = input.files.iter().map(|file| file.meta.clone()).collect();
-        let partitions = read_partitions(&location, &metas)?;
-        let partitions = kept_partitions(partitions, &input.schema);
-        let table = ChunkTable::columns_only(table_schema(&input.schema, &partitions));
+        let table = TableSchema::builder(Arc::clone(&input.schema))
+            .with_table_partition_cols(input.partitions.fields())
+            .build();
+        let table = ChunkTable::columns_only(table);
         let select = select(job, &input)?;
         let mut plan = Self {
             job: job.clone(),
@@ -81,13 +74,15 @@ impl JobPlan {
             },
             state,
             input,
-            partitions,
         };
         if let Some(select) = select {
             plan.models = load_models(context, &select, &job.options).await?;
             let expressions = plan.plan_expressions(context, &select).await?;
             plan.definition = plan.define(&select);
             plan.expressions = Some(expressions);
+            if job.format == Format::Delta {
+                plan.delta_columns()?;
+            }
         }
         plan.cut()?;
         Ok(plan)
@@ -102,7 +97,7 @@ impl JobPlan {
         let dimensions =
             dimensions.filter_map(|model| Some((model.name.clone(), model.dimensions?)));
         let filter = self.job.filter.as_deref();
-        let partitions = &self.partitions.columns;
+        let partitions = &self.input.partitions.columns;
         let dimensions: BTreeMap<String, usize> = dimensions.collect();
         let expressions =
             Expressions::plan(context, &self.table, select, filter, partitions, dimensions).await?;
@@ -128,9 +123,11 @@ impl JobPlan {
             bytes: self.job.chunk_bytes.bytes(),
         };
         let read = self.expressions.as_ref().map(|e| e.read.as_slice());
-        self.chunks = plan_chunks(&self.input, limits, |name| {
-            read.is_none_or(|read| read.iter().any(|column| column == name))
-        });
+        let is_read = |name: &str| read.is_none_or(|read| read.iter().any(|column| column == name));
+        // Until the model is fitted, what makes up the mark is not known.
+        let marked = self.job.format == Format::Delta && read.is_some();
+        let mark = |file: &InputFile| marked.then(|| self.mark(file));
+        self.chunks = plan_chunks(&self.input, limits, is_read, mark);
         let mut names = HashSet::new();
         if let Some(twice) = self.chunks.iter().find(|chunk| !names.insert(&chunk.name)) {
             return plan_err!(
@@ -148,20 +145,18 @@ impl JobPlan {
     }
 
     /// The chunk as a table, with all or some of its row groups.
-    pub(crate) fn table_of(&self, chunk: &Chunk) -> ChunkTable {
+    ///
+    /// # Errors
+    /// When the log of a Delta Lake table gives a partition value that is not of its type.
+    pub(crate) fn table_of(&self, chunk: &Chunk) -> Result<ChunkTable> {
         let file = self.file_of(chunk);
-        let values = self.partitions.values[chunk.file].iter();
-        let values = values.map(|value| {
-            let value = (value != NULL_PARTITION).then(|| value.clone());
-            wrap_partition_value_in_dict(ScalarValue::Utf8(value))
-        });
-        self.table.with_chunk(
+        let values = self.input.partitions.scalars(chunk.file)?;
+        Ok(self.table.with_chunk(
             self.input.location.object_store_url(),
-            PartitionedFile::new_from_meta(file.meta.clone())
-                .with_partition_values(values.collect()),
+            PartitionedFile::new_from_meta(file.meta.clone()).with_partition_values(values),
             file.row_groups.len(),
             chunk.row_groups.clone(),
-        )
+        ))
     }
 }
 
@@ -256,31 +251,4 @@ fn check_apart(input: &InputFiles, output: &Location) -> Result<()> {
         ),
         None => Ok(()),
     }
-}
-
-/// Partition columns that are not also written into the files.
-fn kept_partitions(partitions: Partitions, schema: &SchemaRef) -> Partitions {
-    let kept: Vec<bool> = partitions
-        .columns
-        .iter()
-        .map(|name| schema.field_with_name(name).is_err())
-        .collect();
-    let keep = |values: Vec<String>| {
-        let values = values.into_iter().zip(&kept);
-        values.filter(|(_, kept)| **kept).map(|(v, _)| v).collect()
-    };
-    Partitions {
-        columns: keep(partitions.columns),
-        values: partitions.values.into_iter().map(keep).collect(),
-    }
-}
-
-fn table_schema(schema: &SchemaRef, partitions: &Partitions) -> TableSchema {
-    let columns = partitions.columns.iter().map(|name| {
-        let data_type = wrap_partition_type_in_dict(DataType::Utf8);
-        Arc::new(Field::new(name, data_type, true)) as FieldRef
-    });
-    TableSchema::builder(Arc::clone(schema))
-        .with_table_partition_cols(columns.collect::<Vec<_>>())
-        .build()
 }

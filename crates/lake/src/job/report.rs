@@ -93,6 +93,9 @@ pub struct JobSummary {
     pub bytes_read: usize,
     /// Bytes of output.
     pub bytes_written: u64,
+    /// The version of the Delta Lake table that has everything; `None` for other outputs, and for a run
+    /// that was stopped.
+    pub table_version: Option<u64>,
     /// Chunks that were written at once.
     pub parallel: usize,
     /// Seconds by phase.

@@ -8,9 +8,11 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 
 use super::chunks::Chunk;
+use super::delta::DeltaOutput;
 use super::manifest::{Manifest, Record, differences, is_record};
 use super::output::{ASIDE, CONTROL, Output, OutputFile};
 use super::plan::JobPlan;
+use crate::delta::LOG;
 use crate::format::Kind;
 
 /// Files whose checksums are computed at the same time.
@@ -27,9 +29,18 @@ const LISTED: usize = 3;
 pub(crate) async fn reconcile(
     plan: &JobPlan,
     output: &Output,
+    delta: Option<&mut DeltaOutput>,
     manifest: &mut Manifest,
 ) -> Result<Vec<Chunk>> {
     let files = output.list().await?;
+    let mut delta = delta;
+    match &mut delta {
+        Some(delta) => {
+            delta.load(output, plan.job.overwrite).await?;
+            delta.check(plan)?;
+        }
+        None => check_no_table(plan, &files)?,
+    }
     *manifest = Manifest::default();
     match Manifest::load(output, &files).await {
         Ok(found) => *manifest = found,
@@ -39,25 +50,44 @@ pub(crate) async fn reconcile(
     let aside: Vec<String> = below(&files, ASIDE).collect();
     output.remove(&aside).await?;
     let replaced = check_definition(plan, manifest)?;
-    check_foreign(plan, manifest, &files)?;
+    // What is no file of the table does not matter to its readers.
+    if delta.as_ref().is_none_or(|delta| !delta.is_table()) {
+        check_foreign(plan, manifest, &files)?;
+    }
     if replaced {
-        let old: Vec<String> = manifest.records.keys().cloned().collect();
+        let mut old: Vec<String> = manifest.records.keys().cloned().collect();
+        if let Some(delta) = &mut delta {
+            delta.replace(output).await?;
+            old = delta.unused(old);
+        }
         output.remove(&old).await?;
         let records = files.iter().filter(|file| is_record(&file.name));
         let records: Vec<String> = records.map(|file| file.name.clone()).collect();
         output.remove(&records).await?;
         *manifest = Manifest::default();
     }
-    manifest.begin(output, &plan.definition).await?;
-    let Changes { changed, vanished } = changes(plan, manifest);
+    manifest.begin(output, &plan.kept_definition()).await?;
+    let Changes {
+        mut changed,
+        mut vanished,
+    } = changes(plan, manifest);
+    if plan.input.version.is_some() {
+        // The input's log says that their rows are gone, or in other files.
+        changed.append(&mut vanished);
+    }
     if let Some(first) = changed.first()
         && !plan.job.incremental
         && !plan.job.overwrite
     {
         return plan_err!(
-            "the input file '{}' has changed since it was written to '{}' as '{}': --incremental writes \
+            "the input file '{}' has {} since it was written to '{}' as '{}': --incremental writes \
              the output of new and changed files, --overwrite allows any change",
             first.input.path,
+            if is_there(plan, first) {
+                "changed"
+            } else {
+                "been removed from the input's table"
+            },
             plan.job.output,
             first.file
         );
@@ -75,10 +105,31 @@ pub(crate) async fn reconcile(
         );
     }
     if !gone.is_empty() {
-        output.remove(&gone).await?;
+        let mut removed = gone.clone();
+        if let Some(delta) = &delta {
+            delta.check_removable(plan, changed.iter())?;
+            removed = delta.unused(removed);
+        }
+        output.remove(&removed).await?;
         manifest.forget(output, &gone).await?;
     }
-    unwritten(plan, output, manifest, &files).await
+    unwritten(plan, output, delta.as_deref(), manifest, &files).await
+}
+
+fn is_there(plan: &JobPlan, record: &Record) -> bool {
+    let mut files = plan.input.files.iter();
+    files.any(|file| file.stamp.path == record.input.path)
+}
+
+/// Files under a log are not to be replaced without it.
+fn check_no_table(plan: &JobPlan, files: &[OutputFile]) -> Result<()> {
+    if below(files, LOG).next().is_none() {
+        return Ok(());
+    }
+    plan_err!(
+        "'{}' is a Delta Lake table: write to it with --format delta, or choose another output",
+        plan.job.output
+    )
 }
 
 fn below<'a>(files: &'a [OutputFile], directory: &'a str) -> impl Iterator<Item = String> + 'a {
@@ -97,7 +148,8 @@ fn check_definition(plan: &JobPlan, manifest: &Manifest) -> Result<bool> {
     let Some(old) = &manifest.definition else {
         return Ok(plan.job.overwrite);
     };
-    if *old == plan.definition {
+    let new = plan.kept_definition();
+    if *old == new {
         return Ok(false);
     }
     if plan.job.overwrite {
@@ -107,7 +159,7 @@ fn check_definition(plan: &JobPlan, manifest: &Manifest) -> Result<bool> {
         "'{}' was written by another job ({}): choose another output, or replace all of it with \
          --overwrite",
         plan.job.output,
-        differences(old, &plan.definition).join("; ")
+        differences(old, &new).join("; ")
     )
 }
 
@@ -178,6 +230,7 @@ fn changes(plan: &JobPlan, manifest: &Manifest) -> Changes {
 async fn unwritten(
     plan: &JobPlan,
     output: &Output,
+    delta: Option<&DeltaOutput>,
     manifest: &Manifest,
     files: &[OutputFile],
 ) -> Result<Vec<Chunk>> {
@@ -193,6 +246,10 @@ async fn unwritten(
             let Some(record) = manifest.records.get(&chunk.name) else {
                 return todo();
             };
+            let taken_out = delta.is_some_and(|delta| delta.is_taken_out(&chunk.name));
+            if taken_out && !plan.job.overwrite {
+                return Ok(None);
+            }
             let Some(size) = sizes.get(chunk.name.as_str()) else {
                 // Removed by someone, or never shown: it will be the same file again.
                 return todo();

@@ -10,6 +10,7 @@ use futures::StreamExt;
 
 use super::chunk_run::{ChunkRun, Done};
 use super::chunks::Chunk;
+use super::delta::DeltaOutput;
 use super::description::JobDescription;
 use super::fit::ensure_model;
 use super::manifest::Manifest;
@@ -17,7 +18,7 @@ use super::output::{Output, OutputLock};
 use super::plan::JobPlan;
 use super::report::{JobControl, JobSummary, Seconds, Work, peak_memory};
 use super::resume::reconcile;
-use super::spec::{Job, Task};
+use super::spec::{Format, Job, Task};
 use super::stores::register_store;
 use crate::Location;
 
@@ -50,6 +51,13 @@ pub async fn run_job(
     register_stores(context, job)?;
     let output_location = Location::parse(&job.output)?;
     let output = Output::open(&output_location, &context.runtime_env())?;
+    let mut delta = match job.format {
+        Format::Parquet => None,
+        Format::Delta => {
+            let env = context.runtime_env();
+            Some(DeltaOutput::open(&output_location, &output, &env)?)
+        }
+    };
     // Before anything is created: a job that cannot work leaves no trace.
     let mut plan = JobPlan::new(context, job).await?;
     let lock = output.lock().await?;
@@ -81,7 +89,7 @@ pub async fn run_job(
         fit = fitting.elapsed().as_secs_f64();
     }
     let mut manifest = Manifest::default();
-    let todo = match reconcile(&plan, &output, &mut manifest).await {
+    let todo = match reconcile(&plan, &output, delta.as_mut(), &mut manifest).await {
         Ok(todo) => todo,
         Err(error) => {
             lock.release().await;
@@ -117,6 +125,7 @@ pub async fn run_job(
     let result = write_chunks(
         plan,
         output,
+        delta,
         lock,
         control,
         todo,
@@ -138,9 +147,14 @@ fn register_stores(context: &SessionContext, job: &Job) -> Result<()> {
     Ok(())
 }
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is a part of the run, used up here"
+)]
 async fn write_chunks(
     plan: JobPlan,
     output: Output,
+    delta: Option<DeltaOutput>,
     lock: OutputLock,
     control: &JobControl,
     todo: Vec<Chunk>,
@@ -196,7 +210,7 @@ async fn write_chunks(
     }
     summary.finished = first_error.is_none() && summary.chunks_written == planned;
     let closed = if summary.finished {
-        manifest.finish(&run.output).await
+        close(&run, delta, manifest, summary).await
     } else {
         Ok(())
     };
@@ -208,6 +222,22 @@ async fn write_chunks(
         Some(error) => Err(error),
         None => closed,
     }
+}
+
+/// What is left when all chunks are written.
+async fn close(
+    run: &ChunkRun,
+    delta: Option<DeltaOutput>,
+    manifest: &mut Manifest,
+    summary: &mut JobSummary,
+) -> Result<()> {
+    if let Some(mut delta) = delta {
+        let start = Instant::now();
+        let commit = delta.commit(&run.plan, &run.output, &run.lock, manifest);
+        summary.table_version = commit.await?;
+        summary.seconds.commit += start.elapsed().as_secs_f64();
+    }
+    manifest.finish(&run.output).await
 }
 
 fn add(summary: &mut JobSummary, manifest: &mut Manifest, done: Done) {

@@ -35,6 +35,29 @@ pub enum OnInvalid {
     Null,
 }
 
+/// What the output is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// A directory of Parquet files.
+    #[default]
+    Parquet,
+    /// A Delta Lake table: the same files, and a log that each run adds one transaction to.
+    Delta,
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "parquet" => Ok(Self::Parquet),
+            "delta" => Ok(Self::Delta),
+            _ => Err(format!("'{text}' is not a format: write parquet or delta")),
+        }
+    }
+}
+
 /// A number, or `auto`: a parameter of the fit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -90,6 +113,12 @@ pub struct Job {
     pub input: String,
     /// Directory or URL that the output is written to.
     pub output: String,
+    /// Which version of the input is read, where that is a Delta Lake table; by default the newest.
+    #[serde(default, alias = "input_version")]
+    pub input_version: Option<u64>,
+    /// What the output is.
+    #[serde(default)]
+    pub format: Format,
     /// Column of vectors.
     #[serde(default)]
     pub column: Option<String>,
@@ -304,6 +333,8 @@ impl Job {
             task,
             input: input.into(),
             output: output.into(),
+            input_version: None,
+            format: Format::default(),
             column: None,
             model: None,
             output_column: default_output_column(),

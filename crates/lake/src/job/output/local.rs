@@ -180,6 +180,32 @@ impl LocalOutput {
         rename(&aside, &target, &self.root)
     }
 
+    /// Writes a small file durably, if nothing has its name; whether that was so.
+    pub(crate) fn create(&self, name: &str, content: &[u8]) -> Result<bool> {
+        let target = self.path(name);
+        let aside = self
+            .path(ASIDE)
+            .join(format!("{}.new", sha256(name.as_bytes())));
+        create_directory(&self.path(ASIDE))?;
+        let directory = target.parent().unwrap_or(&self.root);
+        create_directory(directory)?;
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&aside)?;
+            file.write_all(content)?;
+            file.sync_all()
+        };
+        write().map_err(|error| failed("write to", &aside, &error))?;
+        // Unlike a rename, a link does not replace what is there.
+        let linked = fs::hard_link(&aside, &target);
+        // The next run removes what cannot be removed now.
+        let _ = fs::remove_file(&aside);
+        match linked {
+            Ok(()) => sync_directory(directory).map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(failed("write", &target, &error)),
+        }
+    }
+
     pub(crate) fn remove(&self, names: &[String]) -> Result<()> {
         for name in names {
             let path = self.path(name);
