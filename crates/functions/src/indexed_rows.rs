@@ -99,7 +99,7 @@ fn make<T: Feature>(
         NeighborMethod::Exact => ExactIndex::new(rows, metric).map(Searched::Exactly),
         NeighborMethod::Hnsw => {
             ApproximateIndex::new(rows, metric, &kind.options, kind.ef_search, control)
-                .map(Searched::Graph)
+                .map(|index| Searched::Graph(Box::new(index)))
         }
     }
 }
@@ -128,7 +128,7 @@ enum Index {
 
 enum Searched<T> {
     Exactly(ExactIndex<T>),
-    Graph(ApproximateIndex<T>),
+    Graph(Box<ApproximateIndex<T>>),
 }
 
 impl<T: Feature> Searched<T> {

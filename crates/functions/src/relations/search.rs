@@ -68,6 +68,7 @@ enum Method {
 
 /// What is searched for, and how.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "ef_search is the field's term")]
 pub(super) struct Search {
     pub(super) k: usize,
     pub(super) metric: Metric,
@@ -152,9 +153,8 @@ impl Search {
         }
     }
 
-    /// What is faster for so many queries.
-    pub(super) fn choose(&self, rows: usize, queries: usize, dimensions: usize) -> NeighborChoice {
-        let cost = NeighborCost {
+    fn cost(&self, rows: usize, queries: usize, dimensions: usize) -> NeighborCost {
+        NeighborCost {
             rows,
             queries,
             // Results are computed in parts as they are read, which compares each pair twice.
@@ -165,8 +165,12 @@ impl Search {
             options: self.options,
             ef_search: self.ef_search,
             is_built: false,
-        };
-        let mut choice = cost.choose();
+        }
+    }
+
+    /// What is faster for so many queries.
+    pub(super) fn choose(&self, rows: usize, queries: usize, dimensions: usize) -> NeighborChoice {
+        let mut choice = self.cost(rows, queries, dimensions).choose();
         if exact_tree_pays(rows, dimensions, self.metric) {
             choice.method = NeighborMethod::Exact;
             choice.expected_recall = 1.0;
@@ -186,34 +190,27 @@ impl Search {
         queries: Option<usize>,
         dimensions: Option<usize>,
     ) -> String {
-        let graph = |recall: Option<f64>| {
-            let recall = recall.map_or(String::new(), |r| format!(", expected recall {r:.3}"));
+        let graph = || {
+            let cost = self.cost(
+                rows.unwrap_or(1),
+                queries.unwrap_or(1),
+                dimensions.unwrap_or(1),
+            );
             format!(
-                "hnsw (m={}, ef_construction={}, ef_search={}{recall})",
-                self.options.m, self.options.ef_construction, self.ef_search
+                "hnsw (m={}, ef_construction={}, ef_search={}, expected recall {:.3})",
+                self.options.m,
+                self.options.ef_construction,
+                self.ef_search,
+                cost.expected_recall()
             )
-        };
-        // The cost model tells the recall of what it chooses: among few rows, that of the fewest for which it
-        // would choose a graph.
-        let expected = |rows: usize, dimensions| {
-            let sizes = std::iter::successors(Some(rows.max(1)), |rows| rows.checked_mul(2));
-            let choices = sizes.map(|rows| self.choose(rows, usize::MAX >> 12, dimensions));
-            let mut choices = choices.filter(|choice| choice.method == NeighborMethod::Hnsw);
-            choices.next().map(|choice| choice.expected_recall)
         };
         match (self.method, rows, queries, dimensions) {
             (Method::Is(NeighborMethod::Exact), ..) => "method=exact".to_owned(),
-            (Method::Is(NeighborMethod::Hnsw), Some(rows), _, Some(dimensions)) => {
-                format!("method={}", graph(expected(rows, dimensions)))
-            }
-            (Method::Is(NeighborMethod::Hnsw), ..) => format!("method={}", graph(None)),
+            (Method::Is(NeighborMethod::Hnsw), ..) => format!("method={}", graph()),
             (Method::Auto, Some(rows), Some(queries), Some(dimensions)) => {
-                let choice = self.choose(rows, queries, dimensions);
-                match choice.method {
+                match self.choose(rows, queries, dimensions).method {
                     NeighborMethod::Exact => "method=auto: exact".to_owned(),
-                    NeighborMethod::Hnsw => {
-                        format!("method=auto: {}", graph(Some(choice.expected_recall)))
-                    }
+                    NeighborMethod::Hnsw => format!("method=auto: {}", graph()),
                 }
             }
             (Method::Auto, None, _, Some(dimensions)) => {
@@ -226,7 +223,7 @@ impl Search {
                     Some(rows) => format!(
                         "method=auto: exact up to {} rows, beyond {}",
                         rows - 1,
-                        graph(expected(rows, dimensions))
+                        graph()
                     ),
                 }
             }
@@ -236,7 +233,7 @@ impl Search {
                     Some(queries) => format!(
                         "method=auto: exact up to {} queries, beyond {}",
                         queries - 1,
-                        graph(expected(rows, dimensions))
+                        graph()
                     ),
                 }
             }
@@ -335,7 +332,10 @@ mod tests {
         let hnsw = search(Method::Is(NeighborMethod::Hnsw));
         assert_eq!(
             hnsw.describe(None, None, None),
-            "method=hnsw (m=16, ef_construction=200, ef_search=64)"
+            format!(
+                "method=hnsw (m=16, ef_construction=200, ef_search=64, expected recall {:.3})",
+                hnsw.cost(1, 1, 1).expected_recall()
+            )
         );
     }
 }

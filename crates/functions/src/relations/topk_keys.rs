@@ -197,10 +197,10 @@ impl TopKeys {
     fn values<P: ArrowPrimitiveType>(&self) -> Result<&[P::Native]> {
         let rows = ListRows::try_new(&self.held.ids)?;
         let span = rows.span(0..rows.len());
-        match rows.values().as_primitive_opt::<P>() {
-            Some(numbers) => Ok(&numbers.values()[span]),
-            None => internal_err!("values were read as another float type"),
-        }
+        let Some(numbers) = rows.values().as_primitive_opt::<P>() else {
+            return internal_err!("values were read as another float type");
+        };
+        Ok(&numbers.values()[span])
     }
 
     fn failed(&self, error: &AttentionError) -> datafusion::common::DataFusionError {
