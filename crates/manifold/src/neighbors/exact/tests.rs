@@ -2,6 +2,8 @@ use ndarray::{Array1, Array2, ArrayView2, s};
 use proptest::prelude::*;
 
 use super::*;
+use crate::ManifoldError;
+use crate::neighbors::distances::table;
 use crate::points::dot;
 
 const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::InnerProduct];
