@@ -2,12 +2,32 @@
 
 use rayon::prelude::*;
 
-use super::HnswAudit;
 use super::beam::{Beam, Seen};
 use super::graph::Graph;
 use super::space::Space;
 use crate::Result;
 use crate::control::Meter;
+
+/// What was found and mended after building.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HnswAudit {
+    /// Distinct vectors: the vertices of the graph. Equal rows share one.
+    pub vertices: usize,
+    /// Levels above the lowest.
+    pub upper_levels: usize,
+    /// Vertices that no path led to from the entry point, before edges were added.
+    pub unreachable_repaired: usize,
+    /// Vertices that a search for themselves did not find, before edges were added.
+    pub not_self_found_repaired: usize,
+    /// Vertices that no path leads to after that: 0 unless lists ran out of room.
+    pub unreachable: usize,
+    /// Vertices that a search for themselves does not find after that: 0 unless lists ran out of room.
+    pub not_self_found: usize,
+    /// Edges that were added.
+    pub edges_added: usize,
+    /// Rounds of looking and adding.
+    pub rounds: usize,
+}
 
 /// What a search for oneself keeps in view: less than any search for neighbours should.
 pub(super) const OWN_EF: usize = 16;

@@ -221,3 +221,29 @@ fn check_lists(graph: &Graph) -> Result<()> {
     }
     Ok(())
 }
+
+impl Hnsw {
+    /// Bytes that [`Hnsw::write_to`] writes.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        length(self)
+    }
+
+    /// Writes the index, little-endian, in sections that begin at multiples of 64 bytes: put it at such a
+    /// multiple of a file, and [`Hnsw::from_bytes`] uses the mapped file without a copy. Returns the bytes.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_to(&self, out: &mut impl Write) -> io::Result<u64> {
+        write(self, out)
+    }
+
+    /// The index that was written to this range of bytes. Lengths and edges are checked: no bytes make a
+    /// search panic. Values are not; a checksum of the file should see to them.
+    ///
+    /// # Errors
+    /// [`ManifoldError::DamagedIndex`] that says what is wrong.
+    pub fn from_bytes(bytes: SharedBytes, range: Range<usize>) -> Result<Self> {
+        read(&bytes, range)
+    }
+}

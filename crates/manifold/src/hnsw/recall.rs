@@ -6,10 +6,21 @@ use rayon::prelude::*;
 
 use super::beam::Seen;
 use super::search::{distance, push_rows, sort};
-use super::{Hnsw, Recall, search};
+use super::{Hnsw, search};
 use crate::control::stop_if_cancelled;
 use crate::sample::row_hash;
 use crate::{Control, Result};
+
+/// How many of the k nearest rows a search finds, on average over a sample of queries.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Recall {
+    /// `ef_search`
+    pub ef: usize,
+    /// From 0 to 1.
+    pub recall: f64,
+    /// With the threads that were there.
+    pub queries_per_second: f64,
+}
 
 /// See [`Hnsw::recall`]. A row that was found counts if it is as near as the k-th exact one: of rows as near
 /// as one another any will do.

@@ -3,11 +3,11 @@
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
+use super::Hnsw;
 use super::beam::Beam;
 use super::space::{Query, Space, largest};
-use super::{Hnsw, Nearest};
 use crate::control::Meter;
-use crate::{Control, ManifoldError, Metric, Phase, Result};
+use crate::{Control, ManifoldError, Metric, Nearest, Phase, Result};
 
 /// Queries that one thread takes at a time.
 const CHUNK: usize = 32;

@@ -1,5 +1,7 @@
 //! What the graph takes for near: `f32` sums that only propose. [`crate::Metric`]'s exact keys decide.
 
+use rayon::prelude::*;
+
 use super::lanes::{Rows, Sums, widest};
 use crate::Metric;
 use crate::points::{dot, squared_distance};
@@ -186,4 +188,30 @@ pub(super) fn factor(metric: Metric, square: f64, longest: f64) -> f32 {
         Metric::Cosine => square.sqrt().recip() as f32,
         Metric::InnerProduct => (longest - square).max(0.0).sqrt() as f32,
     }
+}
+
+/// The scale and the factors of padded rows, see [`Space`].
+pub(super) fn factors(metric: Metric, vectors: &[f32], stride: usize) -> (f64, Vec<f32>) {
+    let rows = || vectors.par_chunks(stride);
+    let largest = rows().map(largest).map(|v| (v, v));
+    let (least, most) = largest
+        .reduce_with(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+        .unwrap_or_default();
+    let scale = scale(metric, least, most);
+    if metric == Metric::L2 {
+        return (scale, Vec::new());
+    }
+    let unit = if scale == 0.0 || metric == Metric::Cosine {
+        1.0
+    } else {
+        scale * scale
+    };
+    let squares: Vec<f64> = rows().map(|row| dot(row, row) * unit).collect();
+    let longest = squares
+        .iter()
+        .fold(0.0, |longest: f64, &square| longest.max(square));
+    let factors = squares
+        .iter()
+        .map(|&square| factor(metric, square, longest));
+    (scale, factors.collect())
 }

@@ -1,0 +1,70 @@
+//! Written, read, and damaged between.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn bytes_are_the_index() {
+    let features = clustered(1500, 10, 51);
+    for metric in METRICS {
+        let (index, _) = build(&features, metric, &SMALL);
+        let written = bytes(&index);
+        let opened = open(written.clone()).unwrap();
+        assert_eq!(bytes(&opened), written);
+        assert_eq!((opened.metric(), opened.options()), (metric, &SMALL));
+        assert_eq!(opened.vector(1234), features.row(1234).as_slice().unwrap());
+        let queries = clustered(20, 10, 52);
+        assert_eq!(
+            opened.search(queries.view(), 5, 30, &()).unwrap(),
+            index.search(queries.view(), 5, 30, &()).unwrap()
+        );
+        // Within a larger file, and where numbers must not stand.
+        let mut shifted = vec![0; 64];
+        shifted.extend(&written);
+        let range = 64..shifted.len();
+        assert!(Hnsw::from_bytes(Arc::new(shifted.clone()), range).is_ok());
+        shifted.insert(0, 0);
+        let range = 65..shifted.len();
+        assert!(Hnsw::from_bytes(Arc::new(shifted), range).is_err());
+    }
+}
+
+/// Uses whatever opens: nothing may panic.
+fn use_all(index: &Hnsw) {
+    let query = vec![1.0; index.dimensions()];
+    let _ = index.search_rows(0..index.len().min(20), 3, 4, &());
+    let _ = index.search_filtered(&query, 3, 4, &|row| row % 3 == 0);
+    let _ = index
+        .nearest_first(&query, 4)
+        .map(|found| found.take(30).count());
+    let _ = index.unreachable();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn no_bytes_make_it_panic(
+        cut in 0.0f64..1.2,
+        flips in prop::collection::vec((0.0f64..1.0, 0u8..8, any::<bool>()), 0..6),
+    ) {
+        static WRITTEN: std::sync::LazyLock<Vec<u8>> =
+            std::sync::LazyLock::new(|| bytes(&build(&clustered(400, 5, 61), Metric::Cosine, &SMALL).0));
+        let mut damaged = WRITTEN.clone();
+        let whole = damaged.len();
+        damaged.truncate((whole as f64 * cut) as usize);
+        let is_cut = damaged.len() < whole;
+        for (place, bit, in_head) in flips {
+            let end = if in_head { damaged.len().min(400) } else { damaged.len() };
+            if let Some(byte) = damaged.get_mut((place * end as f64) as usize) {
+                *byte ^= 1 << bit;
+            }
+        }
+        let opened = open(damaged);
+        prop_assert!(!is_cut || opened.is_err());
+        if let Ok(index) = opened {
+            use_all(&index);
+        }
+    }
+}
