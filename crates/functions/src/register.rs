@@ -163,6 +163,8 @@ mod tests {
                 "linear",
                 "multi_head_attention",
                 "softmax",
+                "attention_topk",
+                "attention_topk_error",
                 "embedding_quality",
                 "knn",
                 "knn_join",

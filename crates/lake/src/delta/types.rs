@@ -37,7 +37,6 @@ fn instead(found: &ArrowType) -> &'static str {
     match found {
         ArrowType::UInt8 => "SMALLINT",
         ArrowType::UInt16 => "INT",
-        ArrowType::UInt32 => "BIGINT",
         ArrowType::UInt64 => "DECIMAL(20, 0)",
         ArrowType::Float16 => "FLOAT",
         ArrowType::Timestamp(_, _) => "TIMESTAMP(6)",

@@ -18,7 +18,11 @@ impl Log {
         {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            if name.len() == 25 && name.ends_with(".json") {
+            if name.len() == 25
+                && path
+                    .extension()
+                    .is_some_and(|extension| extension == "json")
+            {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let actions = text.lines().map(|l| serde_json::from_str(l).unwrap());
                 versions.insert(name, actions.collect());

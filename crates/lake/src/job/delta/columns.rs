@@ -9,6 +9,7 @@ use deltalake::table::state::DeltaTableState;
 
 use super::DeltaOutput;
 use crate::delta::{column, differences};
+use crate::job::expressions::Expressions;
 use crate::job::plan::JobPlan;
 
 impl JobPlan {
@@ -17,7 +18,7 @@ impl JobPlan {
     /// # Errors
     /// For names and types that Delta Lake does not have.
     pub(crate) fn delta_columns(&self) -> Result<StructType> {
-        let schema = self.expressions.as_ref().map(|e| e.schema());
+        let schema = self.expressions.as_ref().map(Expressions::schema);
         let partitions = &self.input.partitions;
         let fields = partitions.columns.iter().zip(&partitions.types);
         let fields = fields.map(|(name, data_type)| Field::new(name, data_type.clone(), true));

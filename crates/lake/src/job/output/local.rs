@@ -167,34 +167,30 @@ impl LocalOutput {
     }
 
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<()> {
-        let target = self.path(name);
-        let aside = self
-            .path(ASIDE)
-            .join(format!("{}.new", sha256(name.as_bytes())));
+        let aside = self.write_aside(name, content)?;
+        rename(&aside, &self.path(name), &self.root)
+    }
+
+    /// Writes a small file where nobody looks for it, durably.
+    fn write_aside(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
+        let directory = self.path(ASIDE);
+        create_directory(&directory)?;
+        let aside = directory.join(format!("{}.new", sha256(name.as_bytes())));
         let write = || -> io::Result<()> {
             let mut file = File::create(&aside)?;
             file.write_all(content)?;
             file.sync_all()
         };
         write().map_err(|error| failed("write to", &aside, &error))?;
-        rename(&aside, &target, &self.root)
+        Ok(aside)
     }
 
     /// Writes a small file durably, if nothing has its name; whether that was so.
     pub(crate) fn create(&self, name: &str, content: &[u8]) -> Result<bool> {
         let target = self.path(name);
-        let aside = self
-            .path(ASIDE)
-            .join(format!("{}.new", sha256(name.as_bytes())));
-        create_directory(&self.path(ASIDE))?;
         let directory = target.parent().unwrap_or(&self.root);
         create_directory(directory)?;
-        let write = || -> io::Result<()> {
-            let mut file = File::create(&aside)?;
-            file.write_all(content)?;
-            file.sync_all()
-        };
-        write().map_err(|error| failed("write to", &aside, &error))?;
+        let aside = self.write_aside(name, content)?;
         // Unlike a rename, a link does not replace what is there.
         let linked = fs::hard_link(&aside, &target);
         // The next run removes what cannot be removed now.
@@ -217,7 +213,8 @@ impl LocalOutput {
             // A partition without files is none; fails where there are others, which is right.
             let mut directory = path.parent();
             while let Some(parent) = directory.filter(|parent| **parent != self.root) {
-                if parent.ends_with(CONTROL) || fs::remove_dir(parent).is_err() {
+                // The job's own directories stay: it is about to write there again.
+                if parent.starts_with(self.path(CONTROL)) || fs::remove_dir(parent).is_err() {
                     break;
                 }
                 directory = parent.parent();
