@@ -120,7 +120,14 @@ class Server:
     def objects(self, bucket, prefix):
         listed = self.client.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
         names = [o["Key"] for o in listed]
-        return {n[len(prefix):]: self.client.get_object(Bucket=bucket, Key=n)["Body"].read() for n in names}
+        return {n[len(prefix):]: content for n in names if (content := self.content(bucket, n)) is not None}
+
+    def content(self, bucket, name):
+        """None for what a job at work has removed since it was listed."""
+        try:
+            return self.client.get_object(Bucket=bucket, Key=name)["Body"].read()
+        except self.client.exceptions.NoSuchKey:
+            return None
 
     def visible(self, bucket, prefix="out/"):
         return {n: c for n, c in self.objects(bucket, prefix).items() if not n.startswith("_")}
