@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
-use hnsw_rs::prelude::{DistL2, Distance, Hnsw};
+use hnsw_rs::prelude::{DistL2, Distance, Hnsw, Neighbour};
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
@@ -174,9 +174,8 @@ impl<D: Distance<f32> + Send + Sync> Engine for HnswRs<D> {
             .into_iter()
             .map(|point| {
                 let levels = point.get_neighborhood_id();
-                let ids = |level: &Vec<hnsw_rs::prelude::Neighbour>| {
-                    level.iter().map(|n| n.get_origin_id()).collect()
-                };
+                let ids =
+                    |level: &Vec<Neighbour>| level.iter().map(Neighbour::get_origin_id).collect();
                 (point.get_origin_id(), levels.iter().map(ids).collect())
             })
             .collect();
