@@ -2,6 +2,7 @@
 """HNSW: recall@10 against queries a second, and seconds of building, beside hnswlib and FAISS.
 
     python benches/peers/hnsw.py [--data fashion debian] [--m 24 16] [--repeat 3] [--sides lakefold hnswlib faiss]
+    python benches/peers/hnsw.py --data debian --m 24 --sides lakefold hnsw_rs hnsw_rs-own   # engines that were tried
 
 Fashion-MNIST's 10,000 test images among its 60,000 training images (784 dimensions), and 5,000 of the distinct Debian
 vectors, held out, among the others (384). Euclidean distance, ef_construction 200, two threads on every side, each side
@@ -20,6 +21,17 @@ EFS = [10, 20, 30, 40, 60, 80, 120, 200, 400]
 HELD_OUT = 5000
 WANTED = 0.99
 NAMES = {"lakefold": "Lakefold", "hnswlib": "hnswlib", "faiss": "FAISS HNSW"}
+# The crate hnsw_rs with its options, in the order in which they were tried. Not among the default sides: each takes minutes.
+OWN = ["--distance", "own"]
+HNSW_RS = {
+    "hnsw_rs": [],
+    "hnsw_rs-own": OWN,
+    "hnsw_rs-scale": [*OWN, "--level-scale", "0.5"],
+    "hnsw_rs-extend": [*OWN, "--extend-candidates"],
+    "hnsw_rs-pruned": [*OWN, "--keep-pruned"],
+    "hnsw_rs-serial": [*OWN, "--one-by-one"],
+}
+NAMES_OF_ALL = {**NAMES, **{side: side.replace("-", ", ") for side in HNSW_RS}}
 
 
 def data(name):
@@ -51,13 +63,16 @@ def farthest(X, Q):
     return np.sort(distances(X, Q, found), axis=1)[:, K - 1 : K]
 
 
-def run(side, name, m, repeat):
+def run(side, name, m, repeat, efs):
     work = common.work_directory()
     options = ["--input", work / f"hnsw-{name}.npy", "--queries", work / f"hnsw-{name}-queries.npy"]
-    options += ["--output", work / f"hnsw-{side}-{name}-{m}", "--m", m, "--ef", ",".join(map(str, EFS))]
+    options += ["--output", work / f"hnsw-{side}-{name}-{m}", "--m", m, "--ef", ",".join(map(str, efs))]
     options += ["--repeat", repeat, "--threads", common.THREADS, "--k", K]
+    program = common.target_directory() / "release" / "bench_hnsw"
     if side == "lakefold":
-        return common.run([common.target_directory() / "release" / "bench_hnsw", *options])
+        return common.run([program, *options])
+    if side in HNSW_RS:
+        return common.run([program, *options, "--engine", "hnsw_rs", *HNSW_RS[side]])
     import sys
     from pathlib import Path
 
@@ -74,7 +89,7 @@ def rate_at(curve, wanted):
     return None
 
 
-def report(name, m, sides, repeat):
+def report(name, m, sides, repeat, efs):
     X, Q = data(name)
     work = common.work_directory()
     common.saved(f"hnsw-{name}", X)
@@ -82,7 +97,7 @@ def report(name, m, sides, repeat):
     bound = farthest(X, Q)
     answers, curves = {}, {}
     for side in sides:
-        answers[side] = run(side, name, m, repeat)
+        answers[side] = run(side, name, m, repeat, efs)
         if "error" in answers[side]:
             raise SystemExit(f"{side}: {answers[side]['error']}")
         curves[side] = []
@@ -95,14 +110,16 @@ def report(name, m, sides, repeat):
     lines = []
     for side in sides:
         seconds, rate = answers[side]["build_seconds"], rate_at(curves[side], WANTED)
-        line = [NAMES[side], f"{seconds:.1f}", f"{seconds / peer:.2f}" if peer else "–", f"{rate:,.0f}" if rate else "–"]
-        lines.append(line + [f"{rate / peer_rate:.2f}" if rate and peer_rate else "–"])
+        line = [NAMES_OF_ALL[side], f"{seconds:.1f}", f"{seconds / peer:.2f}" if peer else "–", f"{rate:,.0f}" if rate else "–"]
+        unreachable = answers[side].get("unreachable", "–")
+        lines.append(line + [f"{rate / peer_rate:.2f}" if rate and peer_rate else "–", unreachable])
     text = f"### {name}, M {m}: {len(X):,} × {X.shape[1]}, {len(Q):,} queries\n\n"
-    text += common.table(["", "seconds to build", "/ hnswlib's", f"queries/s at recall {WANTED}", "/ hnswlib's"], lines)
-    points = [[ef, *(f"{curves[side][i][0]:.4f} at {curves[side][i][1]:,.0f}" for side in sides)] for i, ef in enumerate(EFS)]
-    text += "\n\nRecall@10 at queries a second:\n\n" + common.table(["ef", *(NAMES[side] for side in sides)], points) + "\n"
-    if "lakefold" in answers:
-        text += f"\n{answers['lakefold']['audit']}\n"
+    text += common.table(["", "seconds to build", "/ hnswlib's", f"queries/s at recall {WANTED}", "/ hnswlib's", "unreachable"], lines)
+    points = [[ef, *(f"{curves[side][i][0]:.4f} at {curves[side][i][1]:,.0f}" for side in sides)] for i, ef in enumerate(efs)]
+    text += "\n\nRecall@10 at queries a second:\n\n" + common.table(["ef", *(NAMES_OF_ALL[side] for side in sides)], points) + "\n"
+    for side in sides:
+        if "audit" in answers[side]:
+            text += f"\n{NAMES_OF_ALL[side]}: {answers[side]['audit']}\n"
     return text
 
 
@@ -111,14 +128,15 @@ def main():
     parser.add_argument("--data", nargs="+", default=["fashion", "debian"], choices=["fashion", "debian"])
     parser.add_argument("--m", nargs="+", type=int, default=[24, 16])
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--sides", nargs="+", default=list(NAMES), choices=list(NAMES))
+    parser.add_argument("--sides", nargs="+", default=list(NAMES), choices=list(NAMES_OF_ALL))
+    parser.add_argument("--ef", nargs="+", type=int, default=EFS)
     parser.add_argument("--skip-build", action="store_true", help="the program is built already")
     args = parser.parse_args()
     if not args.skip_build:
         common.build()
     for name in args.data:
         for m in args.m:
-            print(report(name, m, args.sides, args.repeat), flush=True)
+            print(report(name, m, args.sides, args.repeat, sorted(args.ef)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-//! What the benchmark programs share: reading NumPy files, generated data and measuring themselves.
+//! What the benchmark programs share: reading NumPy files, generated data, measuring themselves, and the
+//! engines that they compare.
+
+pub mod engines;
 
 use anyhow::{Context, Result};
 use ndarray::{Array2, ArrayView2};

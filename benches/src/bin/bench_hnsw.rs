@@ -4,11 +4,19 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use lakefold_benches::engines::{Engine, EngineOptions, HnswRsOptions, Lakefold, build_hnsw_rs};
 use lakefold_benches::{Matrix, peak_rss_bytes, use_threads};
-use lakefold_manifold::{Hnsw, HnswOptions, Metric};
+use lakefold_manifold::Metric;
 use ndarray::Array2;
 use ndarray_npy::write_npy;
+
+#[derive(Clone, Copy, ValueEnum)]
+enum EngineName {
+    Lakefold,
+    #[value(name = "hnsw_rs")]
+    HnswRs,
+}
 
 /// Build an index of the rows of a NumPy file and search it for those of another.
 #[derive(Parser)]
@@ -22,6 +30,10 @@ struct Args {
     /// Where the neighbours go, one file for each ef: this name with `.ef.npy` after it.
     #[arg(long)]
     output: PathBuf,
+    #[arg(long, value_enum, default_value = "lakefold")]
+    engine: EngineName,
+    #[command(flatten)]
+    hnsw_rs: HnswRsOptions,
     #[arg(long, default_value = "l2")]
     metric: String,
     #[arg(long, default_value_t = 10)]
@@ -53,24 +65,38 @@ fn main() -> Result<()> {
     let args = Args::parse();
     use_threads(args.threads)?;
     let (rows, queries) = (read(&args.input)?, read(&args.queries)?);
-    let options = HnswOptions {
+    let options = EngineOptions {
         m: args.m,
         ef_construction: args.ef_construction,
         seed: args.seed,
     };
+    let metric = Metric::parse(&args.metric)?;
     let started = Instant::now();
-    let (index, audit) = Hnsw::build(rows.view(), Metric::parse(&args.metric)?, &options, &())?;
+    let index: Box<dyn Engine> = match args.engine {
+        EngineName::Lakefold => {
+            if args.hnsw_rs != HnswRsOptions::default() {
+                bail!("options of hnsw_rs were given; add --engine hnsw_rs");
+            }
+            Box::new(Lakefold::build(rows.view(), metric, &options)?)
+        }
+        EngineName::HnswRs => {
+            if metric != Metric::L2 {
+                bail!("hnsw_rs is compared under l2 only, not {metric}");
+            }
+            build_hnsw_rs(rows.view(), &options, &args.hnsw_rs)?
+        }
+    };
     let build_seconds = started.elapsed().as_secs_f64();
     let mut searches = Vec::new();
     for &ef in &args.ef {
         let mut best = f64::INFINITY;
         for _ in 0..args.repeat {
             let started = Instant::now();
-            let found = index.search(queries.view(), args.k, ef, &())?;
+            let found = index.search(queries.view(), args.k, ef)?;
             best = best.min(started.elapsed().as_secs_f64());
             let mut path = args.output.clone().into_os_string();
             path.push(format!(".{ef}.npy"));
-            write_npy(PathBuf::from(path), &found.ids.mapv(i64::from))?;
+            write_npy(PathBuf::from(path), &found)?;
         }
         let queries_per_second = queries.nrows() as f64 / best;
         searches.push(serde_json::json!({"ef": ef, "queries_per_second": queries_per_second}));
@@ -78,7 +104,8 @@ fn main() -> Result<()> {
     let answer = serde_json::json!({
         "build_seconds": build_seconds,
         "searches": searches,
-        "audit": format!("{audit:?}"),
+        "audit": index.account(),
+        "unreachable": index.unreachable(),
         "peak_rss_bytes": peak_rss_bytes(),
     });
     println!("{answer}");
