@@ -13,7 +13,7 @@ use crate::{Control, ManifoldError, Nearest, Phase, Result};
 
 impl Hnsw {
     /// The `k` nearest rows of each of `queries`, shape (m, D): nearest first, with the distances of
-    /// [`ExactIndex::nearest`]; of rows as near as one another the smaller number comes first. The tables
+    /// [`crate::ExactIndex::nearest`]; of rows as near as one another the smaller number comes first. The tables
     /// have `k` columns, or one for each row where there are fewer.
     ///
     /// # Errors

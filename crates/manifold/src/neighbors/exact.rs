@@ -39,8 +39,8 @@ impl<T: Feature> ExactIndex<T> {
     /// [`ExactIndex::predicted_bytes`] in all.
     ///
     /// # Errors
-    /// [`ManifoldError::NonFinite`] and [`ManifoldError::TooLarge`] for unusable values,
-    /// [`ManifoldError::ZeroVector`] under [`Metric::Cosine`], [`ManifoldError::InvalidParameter`] for rows
+    /// [`crate::ManifoldError::NonFinite`] and [`crate::ManifoldError::TooLarge`] for unusable values,
+    /// [`crate::ManifoldError::ZeroVector`] under [`Metric::Cosine`], [`crate::ManifoldError::InvalidParameter`] for rows
     /// without dimensions.
     pub fn new(features: Array2<T>, metric: Metric) -> Result<Self> {
         T::exact_index(features, metric)
@@ -49,9 +49,9 @@ impl<T: Feature> ExactIndex<T> {
     /// The `k` nearest of the index's rows of each of `queries`, shape (m, D).
     ///
     /// # Errors
-    /// Those of [`ExactIndex::new`], with row numbers of `queries`; [`ManifoldError::InvalidParameter`] for
-    /// queries of other dimensions; [`ManifoldError::ParameterNeedsMoreData`] unless 1 ≤ k ≤ n;
-    /// [`ManifoldError::Memory`] and [`ManifoldError::Cancelled`].
+    /// Those of [`ExactIndex::new`], with row numbers of `queries`; [`crate::ManifoldError::InvalidParameter`] for
+    /// queries of other dimensions; [`crate::ManifoldError::ParameterNeedsMoreData`] unless 1 ≤ k ≤ n;
+    /// [`crate::ManifoldError::Memory`] and [`crate::ManifoldError::Cancelled`].
     pub fn nearest(
         &self,
         queries: ArrayView2<'_, T>,
@@ -65,8 +65,8 @@ impl<T: Feature> ExactIndex<T> {
     /// answer is better streamed. Slower in all, because each pair is compared twice.
     ///
     /// # Errors
-    /// [`ManifoldError::InvalidParameter`] for rows past the end; [`ManifoldError::ParameterNeedsMoreData`]
-    /// unless 1 ≤ k < n; [`ManifoldError::Memory`] and [`ManifoldError::Cancelled`].
+    /// [`crate::ManifoldError::InvalidParameter`] for rows past the end; [`crate::ManifoldError::ParameterNeedsMoreData`]
+    /// unless 1 ≤ k < n; [`crate::ManifoldError::Memory`] and [`crate::ManifoldError::Cancelled`].
     pub fn nearest_others(
         &self,
         rows: Range<usize>,
@@ -135,9 +135,9 @@ impl<T: Feature> ExactIndex<T> {
 /// but an equal row is one. Faster than [`ExactIndex::nearest`] by computing each pair's product once.
 ///
 /// # Errors
-/// [`ManifoldError::NonFinite`] and [`ManifoldError::TooLarge`] for unusable values,
-/// [`ManifoldError::ZeroVector`] under [`Metric::Cosine`], [`ManifoldError::ParameterNeedsMoreData`] unless
-/// 1 ≤ k < n, [`ManifoldError::Memory`] and [`ManifoldError::Cancelled`].
+/// [`crate::ManifoldError::NonFinite`] and [`crate::ManifoldError::TooLarge`] for unusable values,
+/// [`crate::ManifoldError::ZeroVector`] under [`Metric::Cosine`], [`crate::ManifoldError::ParameterNeedsMoreData`] unless
+/// 1 ≤ k < n, [`crate::ManifoldError::Memory`] and [`crate::ManifoldError::Cancelled`].
 pub fn nearest_rows<T: Feature>(
     features: ArrayView2<'_, T>,
     k: usize,
