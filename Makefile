@@ -74,8 +74,9 @@ reference: $(PEERS)/.installed ## Write tests/reference/*.json anew from scikit-
 	$(PEERS)/bin/python tests/reference/neighbors.py
 	$(PEERS)/bin/python tests/reference/attention.py
 
-release: setup ## Build the optimised binary
-	cargo build --release -p lakefold-cli
+# The whole workspace for the same reason as in `demo`; its benchmark programs are what `benches/peers` runs.
+release: setup ## Build the optimised binary, and the benchmark programs
+	cargo build --release --workspace
 
 clean: ## Remove everything that was built or written by the demo
 	cargo clean

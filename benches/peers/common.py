@@ -140,7 +140,7 @@ def peer(kind, name, X, reuse=False, **options):
 
 
 def build():
-    subprocess.run(["cargo", "build", "--release", "-p", "lakefold-benches", "--bins"], cwd=REPO, check=True)
+    subprocess.run(["cargo", "build", "--release", "--workspace"], cwd=REPO, check=True)
 
 
 def ours(binary, name, X, **options):

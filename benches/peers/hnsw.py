@@ -3,6 +3,7 @@
 
     python benches/peers/hnsw.py [--data fashion debian] [--m 24 16] [--repeat 3] [--sides lakefold hnswlib faiss]
     python benches/peers/hnsw.py --data debian --m 24 --sides lakefold hnsw_rs hnsw_rs-own   # engines that were tried
+    python benches/peers/hnsw.py --plot docs/hnsw.svg                                       # the curves as a picture
 
 Fashion-MNIST's 10,000 test images among its 60,000 training images (784 dimensions), and 5,000 of the distinct Debian
 vectors, held out, among the others (384). Euclidean distance, ef_construction 200, two threads on every side, each side
@@ -11,6 +12,8 @@ neighbour in float64.
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -73,9 +76,6 @@ def run(side, name, m, repeat, efs):
         return common.run([program, *options])
     if side in HNSW_RS:
         return common.run([program, *options, "--engine", "hnsw_rs", *HNSW_RS[side]])
-    import sys
-    from pathlib import Path
-
     return common.run([sys.executable, Path(__file__).with_name("hnsw_worker.py"), side, *options])
 
 
@@ -120,7 +120,28 @@ def report(name, m, sides, repeat, efs):
     for side in sides:
         if "audit" in answers[side]:
             text += f"\n{NAMES_OF_ALL[side]}: {answers[side]['audit']}\n"
-    return text
+    return text, curves
+
+
+def plot(path, all_curves):
+    """Queries a second against recall@10, one panel a data set."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    # The same bytes for the same figures.
+    matplotlib.rcParams.update({"svg.hashsalt": "lakefold", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(all_curves), figsize=(4.2 * len(all_curves), 3.2), squeeze=False, layout="constrained")
+    for axis, (title, curves) in zip(axes[0], all_curves.items()):
+        for side, curve in curves.items():
+            recall, rate = zip(*curve)
+            axis.plot(recall, rate, marker="o", markersize=3, label=NAMES_OF_ALL[side])
+        axis.set(title=title, xlabel="recall@10", ylabel="queries a second", yscale="log", xlim=(0.9, 1.001))
+        axis.grid(alpha=0.3, which="both", linewidth=0.5)
+        axis.axvline(WANTED, color="grey", linewidth=0.8, linestyle=":")
+        axis.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def main():
@@ -130,13 +151,18 @@ def main():
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--sides", nargs="+", default=list(NAMES), choices=list(NAMES_OF_ALL))
     parser.add_argument("--ef", nargs="+", type=int, default=EFS)
+    parser.add_argument("--plot", type=Path, help="an SVG file for the curves")
     parser.add_argument("--skip-build", action="store_true", help="the program is built already")
     args = parser.parse_args()
     if not args.skip_build:
         common.build()
+    curves = {}
     for name in args.data:
         for m in args.m:
-            print(report(name, m, args.sides, args.repeat, sorted(args.ef)), flush=True)
+            text, curves[f"{name}, M {m}"] = report(name, m, args.sides, args.repeat, sorted(args.ef))
+            print(text, flush=True)
+    if args.plot:
+        plot(args.plot, curves)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 //! Attention of many groups at once, a query each.
 
-use crate::online::{Absorb, Parts, check_parts, finish, invalid_score};
-use crate::simd::widest;
-use crate::{AttentionError, Query, Real, Result, Score};
+use crate::online::{Parts, add_weighted, check_parts, finish, invalid_score};
+use crate::simd::{Kernel, widest};
+use crate::{AttentionError, Real, Result, Score};
 
 /// The states of many groups in flat vectors: what [`crate::OnlineState`] is for one.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,38 +52,35 @@ impl GroupedStates {
         self.accumulators.resize(groups * self.width, 0.0);
     }
 
-    /// Takes in one value with its score; a score of −∞ weighs nothing.
+    /// Takes in rows of any groups: the score and the value at place i, values one after the other, belong to
+    /// group `groups[i]`. A score of −∞ weighs nothing. The scores are overwritten.
     ///
     /// # Errors
-    /// [`AttentionError::InvalidScore`], naming key 0, for NaN or +∞, and [`AttentionError::Shape`] for a
-    /// value of another width or a group that is not there; the states are then unchanged.
-    pub fn absorb_one<T: Score>(&mut self, group: usize, score: f64, value: &[T]) -> Result<()> {
-        AttentionError::check_size("value", "numbers wide", self.width, value.len())?;
-        let state = self.parts(group)?;
-        if score.is_nan() || score == f64::INFINITY {
-            return Err(invalid_score(0, score));
+    /// [`AttentionError::Shape`] unless there is a group and a value for every score and all the groups are there;
+    /// [`AttentionError::InvalidScore`] with its place for a score of NaN or +∞. Nothing has been absorbed then.
+    pub fn absorb<T: Score>(
+        &mut self,
+        groups: &[usize],
+        scores: &mut [f64],
+        values: &[T],
+    ) -> Result<()> {
+        let rows = scores.len();
+        AttentionError::check_size("groups", "numbers", rows, groups.len())?;
+        AttentionError::check_size("values", "numbers", rows * self.width, values.len())?;
+        if let Some(last) = groups.iter().max() {
+            self.check(*last)?;
         }
-        widest(Absorb {
-            state,
-            scores: &mut [score],
-            values: value,
+        let invalid = |score: &f64| score.is_nan() || *score == f64::INFINITY;
+        if let Some(place) = scores.iter().position(invalid) {
+            return Err(invalid_score(place, scores[place]));
+        }
+        widest(AbsorbRows {
+            states: self,
+            groups,
+            scores,
+            values,
         });
         Ok(())
-    }
-
-    /// Takes in a run of keys and values that belong to one group, as [`crate::OnlineState::absorb`].
-    ///
-    /// # Errors
-    /// The same, and [`AttentionError::Shape`] for a group that is not there.
-    pub fn absorb<T: Real>(
-        &mut self,
-        group: usize,
-        query: &Query,
-        keys: &[T],
-        values: &[T],
-        valid: impl Fn(usize) -> bool,
-    ) -> Result<()> {
-        self.parts(group)?.absorb(query, keys, values, valid)
     }
 
     /// Takes in a state of the same group from elsewhere.
@@ -153,10 +150,62 @@ impl GroupedStates {
 
     fn parts(&mut self, group: usize) -> Result<Parts<'_>> {
         self.check(group)?;
-        Ok(Parts {
+        Ok(self.own_parts(group))
+    }
+
+    /// Of a group that is there.
+    #[inline(always)]
+    fn own_parts(&mut self, group: usize) -> Parts<'_> {
+        Parts {
             maximum: &mut self.maxima[group],
             sum: &mut self.sums[group],
             accumulator: &mut self.accumulators[group * self.width..(group + 1) * self.width],
-        })
+        }
+    }
+}
+
+/// Scores without NaN and +∞ of groups that are there.
+struct AbsorbRows<'a, T> {
+    states: &'a mut GroupedStates,
+    groups: &'a [usize],
+    scores: &'a mut [f64],
+    values: &'a [T],
+}
+
+impl<T: Score> Kernel for AbsorbRows<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let (states, width) = (self.states, self.states.width);
+        // All maxima first, so that the weights are computed in one loop without a branch.
+        for (&group, &score) in self.groups.iter().zip(&*self.scores) {
+            if score > states.maxima[group] {
+                states.own_parts(group).raise(score);
+            }
+        }
+        for (&group, score) in self.groups.iter().zip(self.scores.iter_mut()) {
+            let maximum = states.maxima[group];
+            // A group without any weight has no maximum to subtract.
+            *score = if *score == f64::NEG_INFINITY {
+                *score
+            } else {
+                *score - maximum
+            };
+        }
+        for score in self.scores.iter_mut() {
+            *score = score.exp_nonpositive::<FUSED>();
+        }
+        let mut start = 0;
+        for run in self.groups.chunk_by(|a, b| a == b) {
+            let (group, end) = (run[0], start + run.len());
+            let weights = &self.scores[start..end];
+            let state = states.own_parts(group);
+            for weight in weights {
+                *state.sum += weight;
+            }
+            let values = &self.values[start * width..end * width];
+            add_weighted::<T, FUSED>(state.accumulator, weights, values);
+            start = end;
+        }
     }
 }

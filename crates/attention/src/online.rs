@@ -189,7 +189,7 @@ pub(crate) struct Parts<'a> {
 impl Parts<'_> {
     /// Raises the maximum and returns it, if any score has a weight.
     #[inline(always)]
-    fn raise(&mut self, maximum: f64) -> Option<f64> {
+    pub(crate) fn raise(&mut self, maximum: f64) -> Option<f64> {
         if maximum > *self.maximum {
             let correction = (*self.maximum - maximum).exp();
             *self.maximum = maximum;
@@ -276,21 +276,49 @@ impl<T: Score> Kernel for Absorb<'_, T> {
             *score = (*score - maximum).exp_nonpositive::<FUSED>();
         }
         *self.state.sum += self.scores.iter().sum::<f64>();
-        let width = self.state.accumulator.len();
-        for (place, &weight) in self.scores.iter().enumerate() {
-            // Also because a NULL value's bytes may be NaN, and 0·NaN is NaN.
-            if weight == 0.0 {
-                continue;
+        add_weighted::<T, FUSED>(self.state.accumulator, self.scores, self.values);
+    }
+}
+
+/// Rows whose values are added in one pass over the accumulator, which is longer than the registers hold.
+const AT_ONCE: usize = 4;
+
+/// Adds each of `values`, as wide as the accumulator, times its weight, in the order of the rows whatever is added
+/// at once. What weighs nothing is left out, because a value may hold infinity or, where it is NULL, anything.
+#[inline(always)]
+pub(crate) fn add_weighted<T: Score, const FUSED: bool>(
+    accumulator: &mut [f64],
+    weights: &[f64],
+    values: &[T],
+) {
+    let width = accumulator.len();
+    let step = |total: f64, weight: f64, value: T| {
+        let value = value.to_f64();
+        if FUSED {
+            weight.mul_add(value, total)
+        } else {
+            weight * value + total
+        }
+    };
+    let value = |row: usize| &values[row * width..(row + 1) * width];
+    let mut row = 0;
+    while row < weights.len() {
+        let at_once = weights[row..].first_chunk::<AT_ONCE>();
+        if let Some(&[w0, w1, w2, w3]) = at_once.filter(|weights| !weights.contains(&0.0)) {
+            let (first, second) = (value(row).iter().zip(value(row + 1)), value(row + 2));
+            let rows = first.zip(second.iter().zip(value(row + 3)));
+            for (total, ((&v0, &v1), (&v2, &v3))) in accumulator.iter_mut().zip(rows) {
+                let sum = step(step(*total, w0, v0), w1, v1);
+                *total = step(step(sum, w2, v2), w3, v3);
             }
-            let value = &self.values[place * width..(place + 1) * width];
-            for (total, value) in self.state.accumulator.iter_mut().zip(value) {
-                let value = value.to_f64();
-                *total = if FUSED {
-                    weight.mul_add(value, *total)
-                } else {
-                    weight * value + *total
-                };
+            row += AT_ONCE;
+        } else {
+            if weights[row] != 0.0 {
+                for (total, &value) in accumulator.iter_mut().zip(value(row)) {
+                    *total = step(*total, weights[row], value);
+                }
             }
+            row += 1;
         }
     }
 }

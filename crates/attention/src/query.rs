@@ -2,7 +2,7 @@
 
 use crate::simd::{Kernel, widest};
 use crate::similarity::{norm_for, score};
-use crate::{Result, Score, Similarity};
+use crate::{AttentionError, Result, Score, Similarity};
 
 /// A query, ready to be compared with many keys.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +42,18 @@ impl Query {
         self.values.len()
     }
 
-    /// The scores of `keys`, `dimensions` numbers each, one after the other.
+    /// Writes the scores of `keys`, [`Query::dimensions`] numbers each, one after the other.
+    ///
+    /// # Errors
+    /// [`crate::AttentionError::Shape`] unless there is one key a score.
+    pub fn scores_into<T: Score>(&self, keys: &[T], scores: &mut [f64]) -> Result<()> {
+        let numbers = scores.len() * self.dimensions();
+        AttentionError::check_size("keys", "numbers", numbers, keys.len())?;
+        self.scores(keys, scores);
+        Ok(())
+    }
+
+    /// The same of as many keys as scores.
     pub(crate) fn scores<T: Score>(&self, keys: &[T], scores: &mut [f64]) {
         widest(Scores {
             query: self,

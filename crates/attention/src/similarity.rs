@@ -57,6 +57,32 @@ impl Similarity {
             key,
         }) * scale
     }
+
+    /// Writes [`Similarity::score`] of each pair: the query and the key at place i, `dimensions` numbers each, one
+    /// after the other.
+    ///
+    /// # Errors
+    /// [`AttentionError::Shape`] unless there is one query and one key a score.
+    pub fn scores_into<T: Score>(
+        self,
+        (queries, keys): (&[T], &[T]),
+        dimensions: usize,
+        scale: f64,
+        scores: &mut [f64],
+    ) -> Result<()> {
+        let numbers = scores.len() * dimensions;
+        AttentionError::check_size("queries", "numbers", numbers, queries.len())?;
+        AttentionError::check_size("keys", "numbers", numbers, keys.len())?;
+        widest(Pairs {
+            similarity: self,
+            queries,
+            keys,
+            dimensions,
+            scale,
+            out: scores,
+        });
+        Ok(())
+    }
 }
 
 impl fmt::Display for Similarity {
@@ -102,6 +128,28 @@ impl<T: Score> Kernel for OneScore<'_, T> {
             norm_for::<T, FUSED>(self.similarity, self.query),
             self.key,
         )
+    }
+}
+
+struct Pairs<'a, T> {
+    similarity: Similarity,
+    queries: &'a [T],
+    keys: &'a [T],
+    dimensions: usize,
+    scale: f64,
+    out: &'a mut [f64],
+}
+
+impl<T: Score> Kernel for Pairs<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for (place, out) in self.out.iter_mut().enumerate() {
+            let own = place * self.dimensions..(place + 1) * self.dimensions;
+            let (query, key) = (&self.queries[own.clone()], &self.keys[own]);
+            let norm = norm_for::<T, FUSED>(self.similarity, query);
+            *out = score::<T, T, FUSED>(self.similarity, query, norm, key) * self.scale;
+        }
     }
 }
 
@@ -224,6 +272,10 @@ mod tests {
             for (similarity, expected) in expected {
                 let score = similarity.score(&query, &key, scale);
                 prop_assert!((score - expected * scale).abs() < 1e-12, "{similarity}: {score}");
+                let mut scores = [f64::NAN; 2];
+                let (queries, keys) = ([&query[..], &query].concat(), [&key[..], &key].concat());
+                similarity.scores_into((&queries, &keys), query.len(), scale, &mut scores).unwrap();
+                prop_assert_eq!(scores, [score; 2]);
             }
         }
     }

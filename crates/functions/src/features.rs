@@ -134,7 +134,7 @@ impl Matrix<'_> {
 }
 
 /// What is known of the features before any of them is copied.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Extent {
     pub(crate) present: BooleanBuffer,
     pub(crate) rows: usize,
@@ -165,6 +165,17 @@ pub(crate) fn measure(lists: &[ArrayRef], site: &Site) -> Result<Extent> {
             .values()
             .logical_nulls()
             .filter(|nulls| nulls.null_count() > 0);
+        // Most columns are as they should be, which is seen without looking at their rows one by one.
+        if nulls.is_none()
+            && let Some(length) = list_rows.uniform_length()
+            && length > 0
+            && first.is_none_or(|(_, dimensions)| dimensions == length)
+        {
+            first.get_or_insert((present.len(), length));
+            present.append_n(list.len(), true);
+            rows += list.len();
+            continue;
+        }
         for row in 0..list_rows.len() {
             let here = present.len();
             let Some(range) = list_rows.range(row) else {

@@ -118,6 +118,27 @@ impl<'a> ListRows<'a> {
             .then(|| self.span(row..row + 1))
     }
 
+    /// The length of every row, if it is the same and none is NULL; `None` where there is no row.
+    pub(crate) fn uniform_length(&self) -> Option<usize> {
+        if self.len == 0 || self.nulls.is_some_and(|nulls| nulls.null_count() > 0) {
+            return None;
+        }
+        let length = self.span(0..1).len();
+        // Without a branch for each row.
+        let uniform = match self.offsets {
+            Offsets::Small(offsets) => {
+                let pairs = offsets.iter().zip(&offsets[1..]);
+                pairs.fold(true, |same, (a, b)| same & ((b - a) as usize == length))
+            }
+            Offsets::Large(offsets) => {
+                let pairs = offsets.iter().zip(&offsets[1..]);
+                pairs.fold(true, |same, (a, b)| same & ((b - a) as usize == length))
+            }
+            Offsets::Fixed(_) => true,
+        };
+        uniform.then_some(length)
+    }
+
     /// The elements of several rows, whether NULL or not.
     pub(crate) fn span(&self, rows: Range<usize>) -> Range<usize> {
         match self.offsets {
@@ -169,6 +190,10 @@ mod tests {
             (rows.len(), rows.range(0), rows.range(1)),
             (2, None, Some(1..3))
         );
+        let uniform = |list: &dyn Array| ListRows::try_new(list).unwrap().uniform_length();
+        assert_eq!(uniform(&sliced), None);
+        assert_eq!(uniform(&list.slice(2, 1)), Some(2));
+        assert_eq!(uniform(&list.slice(2, 0)), None);
 
         let fixed = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
             [
@@ -182,6 +207,10 @@ mod tests {
         let rows = ListRows::try_new(&sliced).unwrap();
         let last = rows.range(1).unwrap();
         assert_eq!(rows.range(0), None);
+        assert_eq!(
+            (uniform(&sliced), uniform(&fixed.slice(2, 1))),
+            (None, Some(2))
+        );
         assert_eq!(
             rows.values()
                 .slice(last.start, last.len())

@@ -13,7 +13,7 @@ use crate::attention::{
     SelfAttention,
 };
 use crate::barycenter_weights::BarycenterWeights;
-use crate::index::{IndexCatalog, LakefoldOptions, SearchWithHnsw};
+use crate::index::{HnswSettings, IndexCatalog, SearchWithHnsw};
 use crate::lle_embed::{self, LleEmbed};
 use crate::lle_reconstruction_error::{self, LleReconstructionError};
 use crate::lle_rule::EmbedWithLleExec;
@@ -120,8 +120,8 @@ pub fn register_all(ctx: &SessionContext) -> Result<()> {
     let indexes = Arc::new(IndexCatalog::default());
     state.config_mut().set_extension(Arc::clone(&indexes));
     let extensions = &mut state.config_mut().options_mut().extensions;
-    if extensions.get::<LakefoldOptions>().is_none() {
-        extensions.insert(LakefoldOptions::default());
+    if extensions.get::<HnswSettings>().is_none() {
+        extensions.insert(HnswSettings::default());
     }
     let rules = physical_optimizer_rules()
         .into_iter()

@@ -7,7 +7,7 @@ use datafusion::common::{exec_err, plan_datafusion_err, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result;
 use lakefold_functions::manifold::{HnswOptions, Metric};
-use lakefold_functions::{FoundIndex, IndexPlace, LakefoldOptions, TableDirectory};
+use lakefold_functions::{FoundIndex, HnswSettings, IndexPlace, TableDirectory};
 use lakefold_lake::Location;
 
 use crate::index_syntax::IndexStatement;
@@ -123,7 +123,7 @@ impl Session {
     async fn show_indexes(&self, table: Option<&IndexTable>) -> Result<RecordBatch> {
         let catalog = self.index_catalog()?;
         let env = self.context().runtime_env();
-        let options = LakefoldOptions::of(self.context().state().config_options());
+        let options = HnswSettings::of(self.context().state().config_options());
         let mut found = Vec::new();
         for directory in self.directories(table).await? {
             catalog.refresh(&directory, &env).await?;
@@ -150,7 +150,7 @@ impl Session {
         };
         let recall = found
             .iter()
-            .map(|index| index.header.expected_recall(options.hnsw_ef_search));
+            .map(|index| index.header.expected_recall(options.ef_search));
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("name", texts(|index| index.header.name.clone())),
             (

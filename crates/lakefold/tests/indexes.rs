@@ -63,18 +63,18 @@ async fn lake(session: &Session) -> (TempDir, String) {
 
 /// The answer with the index, and whether it was used; it must be the exact one.
 async fn answer(session: &Session, sql: &str) -> (String, bool) {
-    run(session, "SET lakefold.hnsw_enabled = true").await;
-    run(session, &format!("SET lakefold.hnsw_ef_search = {ROWS}")).await;
+    run(session, "SET hnsw.enabled = true").await;
+    run(session, &format!("SET hnsw.ef_search = {ROWS}")).await;
     let plan = run(session, &format!("EXPLAIN {sql}")).await;
     let found = run(session, sql).await;
-    run(session, "SET lakefold.hnsw_enabled = false").await;
+    run(session, "SET hnsw.enabled = false").await;
     assert!(
         !run(session, &format!("EXPLAIN {sql}"))
             .await
             .contains("Hnsw")
     );
     assert_eq!(found, run(session, sql).await, "{sql}");
-    run(session, "SET lakefold.hnsw_enabled = true").await;
+    run(session, "SET hnsw.enabled = true").await;
     (found, plan.contains("HnswScanExec"))
 }
 

@@ -134,10 +134,16 @@ proptest! {
         let group = |row: usize| (row * 7 + row / 5) % groups;
         let mut states = GroupedStates::new(D_V);
         states.resize(groups);
-        for (row, (key, value)) in k.rows().into_iter().zip(v.rows()).enumerate() {
-            let score = Similarity::Dot.score(flat(&q), key.to_slice().unwrap(), 1.5);
-            states.absorb_one(group(row), score, value.to_slice().unwrap()).unwrap();
-        }
+        let ids: Vec<usize> = (0..rows).map(group).collect();
+        let mut scores = vec![0.0; rows];
+        query(flat(&q)).scores_into(flat(&k), &mut scores).unwrap();
+        let mut at_once = states.clone();
+        at_once.absorb(&ids, &mut scores.clone(), flat(&v)).unwrap();
+        // Cut anywhere.
+        let cut = first * rows / 8;
+        let (before, after) = scores.split_at_mut(cut);
+        states.absorb(&ids[..cut], before, &flat(&v)[..cut * D_V]).unwrap();
+        states.absorb(&ids[cut..], after, &flat(&v)[cut * D_V..]).unwrap();
         let mut merged = GroupedStates::new(D_V);
         merged.resize(groups);
         for group in 0..groups {
@@ -145,11 +151,6 @@ proptest! {
             merged.merge_one(group, states.maxima()[group], states.sums()[group], accumulator).unwrap();
         }
         prop_assert_eq!(&merged, &states);
-        let mut together = GroupedStates::new(D_V);
-        together.resize(groups);
-        for own in 0..groups {
-            together.absorb(own, &query(flat(&q)), flat(&k), flat(&v), |row| group(row) == own).unwrap();
-        }
         let taken = states.take_first(first);
         prop_assert_eq!(taken.len(), first.min(groups));
         prop_assert_eq!(taken.len() + states.len(), groups);
@@ -164,7 +165,7 @@ proptest! {
             prop_assert_eq!(any, single.is_some());
             let single = single.unwrap_or(vec![0.0; D_V]);
             assert_same(&out, &single);
-            together.finish_into(own, &mut out).unwrap();
+            at_once.finish_into(own, &mut out).unwrap();
             assert_same(&out, &single);
         }
     }
@@ -228,10 +229,17 @@ fn bad_input() {
     assert!(OnlineState::from_parts(f64::NEG_INFINITY, 1.0, vec![]).is_err());
     assert!(OnlineState::from_parts(f64::NEG_INFINITY, 0.0, vec![]).is_ok());
     let mut groups = GroupedStates::new(2);
-    assert!(groups.absorb_one(0, 1.0, &[0.0_f32; 2]).is_err());
+    assert!(groups.absorb(&[0], &mut [1.0], &[0.0_f32; 2]).is_err());
     groups.resize(1);
-    assert!(groups.absorb_one(0, f64::NAN, &[0.0_f32; 2]).is_err());
-    assert!(groups.absorb_one(0, 1.0, &[0.0_f32; 3]).is_err());
+    let message = groups
+        .absorb(&[0, 0], &mut [1.0, f64::NAN], &[0.0_f32; 4])
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("the score of key 1"), "{message}");
+    assert!(groups.absorb(&[0], &mut [1.0], &[0.0_f32; 3]).is_err());
+    assert!(groups.absorb(&[0, 0], &mut [1.0], &[0.0_f32; 2]).is_err());
+    let nothing = &mut [f64::NEG_INFINITY; 2];
+    groups.absorb(&[0, 0], nothing, &[f32::NAN; 4]).unwrap();
     assert!(groups.merge_one(0, 0.0, 0.5, &[0.0; 2]).is_err());
     assert!(groups.merge_one(0, 0.0, 1.0, &[0.0; 3]).is_err());
     assert_eq!(

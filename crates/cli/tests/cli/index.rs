@@ -202,7 +202,7 @@ fn a_query_is_answered_from_the_index_and_warns_once_it_is_stale() {
     let explain = format!("EXPLAIN {}", query(&path));
     let plan = stdout(&["-q", "--format", "csv", "-c", &explain]);
     assert!(plan.contains("HnswScanExec: index=pixels, column=pixels, metric=cosine, k=5, ef_search=64, expected_recall="), "{plan}");
-    let set = format!("SET lakefold.hnsw_ef_search = 400; {}", query(&path));
+    let set = format!("SET hnsw.ef_search = 400; {}", query(&path));
     assert_eq!(stdout(&["-q", "--format", "csv", "-c", &set]), exact);
 
     digits(directory.path());

@@ -8,15 +8,19 @@ use datafusion::arrow::datatypes::{
     ArrowNativeType, DataType, Field, FieldRef, Float32Type, Float64Type,
 };
 use datafusion::common::{Result, ScalarValue, plan_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::function::{
+    AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs,
+};
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDFImpl, Documentation, EmitTo, GroupsAccumulator, Signature, Volatility,
+    Accumulator, AggregateUDFImpl, Documentation, EmitTo, Expr, GroupsAccumulator, Signature,
+    Volatility,
 };
 use datafusion_macros::user_doc;
 use lakefold_attention::Real;
 
 use super::arguments::{PARAMETERS, Scoring, coerce};
+use super::constant_query;
 use super::groups::{AttentionGroups, TypedGroups, state_types};
 use super::vectors::Columns;
 use crate::float_lists::FloatType;
@@ -154,6 +158,15 @@ impl AggregateUDFImpl for Attention {
         } else {
             Box::new(TypedGroups::<Float32Type>(Self::groups(&args)?))
         })
+    }
+
+    fn simplify(&self) -> Option<AggregateFunctionSimplification> {
+        Some(Box::new(|mut call, _| {
+            if let Some(query) = call.params.args.first_mut() {
+                constant_query::keep_once(query);
+            }
+            Ok(Expr::AggregateFunction(call))
+        }))
     }
 
     fn documentation(&self) -> Option<&Documentation> {

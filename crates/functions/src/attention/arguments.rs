@@ -9,6 +9,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use lakefold_attention::Similarity;
 
 use super::coercion::{check_number, check_similarity, nested, vector_float, wider};
+use super::constant_query::list_type;
 use crate::constants::constant;
 use crate::lle_embed::column_name;
 
@@ -27,6 +28,7 @@ pub(crate) fn coerce(function: &str, types: &[DataType]) -> Result<Vec<DataType>
             PARAMETERS.join(", ")
         );
     };
+    let query = list_type(query);
     if let (DataType::FixedSizeList(_, m), DataType::FixedSizeList(_, n)) = (query, key)
         && m != n
     {

@@ -12,12 +12,12 @@ use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use lakefold_attention::{AttentionError, GroupedStates, Query, Real, Score};
 
 use super::arguments::Scoring;
-use super::vectors::{Columns, Vectors};
+use super::vectors::{Columns, QueriesOf, Vectors};
 use crate::embeddings::embedding_array;
 use crate::float_lists::FloatType;
 
-/// Runs of at least so many rows of one group are absorbed a block at a time.
-const RUN: usize = 8;
+/// Rows at a time: their keys and values stay near the processor until they are absorbed.
+const BLOCK: usize = 256;
 
 /// Of one aggregate expression.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub(crate) struct AttentionGroups<T> {
     /// The groups' queries, `dimensions` numbers each; zeros where there is none yet.
     queries: Vec<T>,
     has_query: Vec<bool>,
+    /// Whether a group's query was compared with the constant of this batch; empty where there is none.
+    constant: Vec<bool>,
     /// Made with the first row, which tells the width of a value.
     states: Option<GroupedStates>,
 }
@@ -44,6 +46,7 @@ impl<T: Real + ArrowNativeType> AttentionGroups<T> {
             dimensions: 0,
             queries: vec![],
             has_query: vec![],
+            constant: vec![],
             states: None,
         }
     }
@@ -107,51 +110,54 @@ impl<T: Real + ArrowNativeType> AttentionGroups<T> {
     }
 
     fn update(&mut self, rows: &Vectors<'_, T>, groups: &[usize]) -> Result<()> {
-        let scale = self
-            .scoring
-            .scale_for(self.dimensions)
-            .map_err(|error| exec_datafusion_err!("attention: {error}"))?;
-        let similarity = self.scoring.similarity;
-        let mut start = 0;
-        while start < groups.len() {
-            if !rows.is_present(start) {
-                start += 1;
-                continue;
+        let failed = |error: AttentionError| exec_datafusion_err!("attention: {error}");
+        let scale = self.scoring.scale_for(self.dimensions).map_err(failed)?;
+        let (similarity, dimensions) = (self.scoring.similarity, self.dimensions);
+        self.constant.clear();
+        let mut query = None;
+        let mut scores = [0.0; BLOCK];
+        for run in rows.runs(BLOCK) {
+            let (scores, groups) = (&mut scores[..run.len()], &groups[run.clone()]);
+            let keys = rows.keys(run.clone());
+            match rows.queries(run.clone()) {
+                QueriesOf::EachRow(queries) => {
+                    for (place, group) in groups.iter().enumerate() {
+                        let query = &queries[place * dimensions..(place + 1) * dimensions];
+                        self.set_query(*group, query, &|| {
+                            named_row(&rows.columns, run.start + place)
+                        })?;
+                    }
+                    similarity.scores_into((queries, keys), dimensions, scale, scores)
+                }
+                QueriesOf::AllRows(constant) => {
+                    self.set_constant(groups, constant, &rows.columns.query)?;
+                    let query = match &query {
+                        Some(query) => query,
+                        None => query
+                            .insert(Query::new(constant, similarity, Some(scale)).map_err(failed)?),
+                    };
+                    query.scores_into(keys, scores)
+                }
             }
-            let group = groups[start];
-            let more = (start + 1..groups.len())
-                .take_while(|&row| groups[row] == group && rows.is_present(row));
-            let end = start + 1 + more.count();
-            for row in start..end {
-                self.set_query(group, rows.query(row), &|| named_row(&rows.columns, row))?;
-            }
+            .map_err(failed)?;
             let Some(states) = &mut self.states else {
                 return internal_err!("attention has no states");
             };
-            let query = &self.queries[group * self.dimensions..][..self.dimensions];
-            let failed = |first: usize| {
-                move |error: AttentionError| rows.score_error(&error, first, "attention")
-            };
-            if end - start >= RUN {
-                let query = Query::new(query, similarity, Some(scale)).map_err(failed(start))?;
-                states
-                    .absorb(
-                        group,
-                        &query,
-                        rows.keys(start..end),
-                        rows.values(start..end),
-                        |_| true,
-                    )
-                    .map_err(failed(start))?;
-            } else {
-                for row in start..end {
-                    let score = similarity.score(query, rows.key(row), scale);
-                    states
-                        .absorb_one(group, score, rows.value(row))
-                        .map_err(failed(row))?;
-                }
+            states
+                .absorb(groups, scores, rows.values(run.clone()))
+                .map_err(|error| rows.score_error(&error, run.start, "attention"))?;
+        }
+        Ok(())
+    }
+
+    /// Sets the queries of groups whose rows all have the same, or compares them, each once a batch.
+    fn set_constant(&mut self, groups: &[usize], query: &[T], column: &str) -> Result<()> {
+        self.constant.resize(self.has_query.len(), false);
+        for &group in groups {
+            if !self.constant[group] {
+                self.constant[group] = true;
+                self.set_query(group, query, &|| column.to_owned())?;
             }
-            start = end;
         }
         Ok(())
     }
@@ -349,6 +355,7 @@ impl<P: ArrowPrimitiveType<Native: Real>> GroupsAccumulator for TypedGroups<P> {
         size_of::<Self>()
             + groups.queries.capacity() * size_of::<P::Native>()
             + groups.has_query.capacity()
+            + groups.constant.capacity()
             + groups.states.as_ref().map_or(0, GroupedStates::size)
     }
 }

@@ -4,6 +4,7 @@ mod aggregate;
 mod arguments;
 mod blocks;
 mod coercion;
+mod constant_query;
 mod exec;
 mod frames;
 mod groups;

@@ -1,4 +1,4 @@
-//! Queries, keys and values of a batch.
+//! Queries, keys and values of a batch of the aggregate.
 
 use std::ops::Range;
 
@@ -22,10 +22,27 @@ pub(crate) struct Columns {
 /// Rows of a batch of which query, key and value are there.
 pub(crate) struct Vectors<'a, T> {
     pub(crate) columns: Columns,
-    query: Column<'a, T>,
+    queries: Queries<'a, T>,
+    /// Numbers of a query.
+    dimensions: usize,
     key: Column<'a, T>,
     value: Column<'a, T>,
     present: BooleanBuffer,
+}
+
+/// The queries of a batch's rows.
+#[derive(Clone, Copy)]
+pub(crate) enum QueriesOf<'a, T> {
+    /// One after the other.
+    EachRow(&'a [T]),
+    /// The same in every row.
+    AllRows(&'a [T]),
+}
+
+enum Queries<'a, T> {
+    EachRow(Column<'a, T>),
+    /// A constant comes as a dictionary of one list, see [`super::constant_query`].
+    AllRows(&'a [T]),
 }
 
 /// Lists of one length wherever they are present.
@@ -115,10 +132,28 @@ impl<'a, T: Real + ArrowNativeType> Vectors<'a, T> {
             };
             Column::read::<P>(list, &site)
         };
-        let query = column(query, &columns.query)?;
+        let (queries, of_query) = match query.as_any_dictionary_opt() {
+            None => {
+                let query = column(query, &columns.query)?;
+                let extent = query.extent.clone();
+                (Queries::EachRow(query), extent)
+            }
+            Some(constant) => {
+                let query = column(constant.values(), &columns.query)?;
+                if constant.values().len() != 1 || constant.keys().null_count() > 0 {
+                    return internal_err!("{function}: a constant query is one list");
+                }
+                let extent = Extent {
+                    present: BooleanBuffer::new_set(constant.len()),
+                    rows: constant.len(),
+                    dimensions: query.extent.dimensions,
+                };
+                (Queries::AllRows(query.span(0..1)), extent)
+            }
+        };
         let key = column(key, &columns.key)?;
         let value = column(value, &columns.value)?;
-        let mut present = &(&query.extent.present & &key.extent.present) & &value.extent.present;
+        let mut present = &(&of_query.present & &key.extent.present) & &value.extent.present;
         if let Some(filter) = filter {
             let kept = match filter.nulls() {
                 Some(nulls) => filter.values() & nulls.inner(),
@@ -126,10 +161,11 @@ impl<'a, T: Real + ArrowNativeType> Vectors<'a, T> {
             };
             present = &present & &kept;
         }
-        check_comparable(&query.extent, &key.extent, columns, function)?;
+        check_comparable(&of_query, &key.extent, columns, function)?;
         Ok(Self {
             columns: columns.clone(),
-            query,
+            dimensions: of_query.dimensions,
+            queries,
             key,
             value,
             present,
@@ -139,33 +175,33 @@ impl<'a, T: Real + ArrowNativeType> Vectors<'a, T> {
     /// Numbers of a query and of a value, unless no row is present.
     pub(crate) fn sizes(&self) -> Option<(usize, usize)> {
         let any = self.present.count_set_bits() > 0;
-        any.then_some((self.query.extent.dimensions, self.value.extent.dimensions))
+        any.then_some((self.dimensions, self.value.extent.dimensions))
     }
 
-    pub(crate) fn is_present(&self, row: usize) -> bool {
-        self.present.value(row)
+    /// Runs of rows that are all present, of at most `longest`.
+    pub(crate) fn runs(&self, longest: usize) -> impl Iterator<Item = Range<usize>> + use<'_, T> {
+        self.present.set_slices().flat_map(move |(start, end)| {
+            let starts = (start..end).step_by(longest);
+            starts.map(move |start| start..end.min(start + longest))
+        })
     }
 
-    pub(crate) fn query(&self, row: usize) -> &'a [T] {
-        self.query.span(row..row + 1)
+    /// Of rows of a run.
+    pub(crate) fn queries(&self, run: Range<usize>) -> QueriesOf<'a, T> {
+        match &self.queries {
+            Queries::EachRow(column) => QueriesOf::EachRow(column.span(run)),
+            Queries::AllRows(query) => QueriesOf::AllRows(query),
+        }
     }
 
-    pub(crate) fn key(&self, row: usize) -> &'a [T] {
-        self.key.span(row..row + 1)
+    /// Of rows of a run.
+    pub(crate) fn keys(&self, run: Range<usize>) -> &'a [T] {
+        self.key.span(run)
     }
 
-    pub(crate) fn value(&self, row: usize) -> &'a [T] {
-        self.value.span(row..row + 1)
-    }
-
-    /// Of present rows.
-    pub(crate) fn keys(&self, rows: Range<usize>) -> &'a [T] {
-        self.key.span(rows)
-    }
-
-    /// Of present rows.
-    pub(crate) fn values(&self, rows: Range<usize>) -> &'a [T] {
-        self.value.span(rows)
+    /// Of rows of a run.
+    pub(crate) fn values(&self, run: Range<usize>) -> &'a [T] {
+        self.value.span(run)
     }
 
     /// The kernel counts keys from row `first` on.

@@ -33,7 +33,7 @@ pub use fit::index_state;
 pub use header::{IndexHeader, RecallPoint, SourceFile};
 pub use layout::INDEX_VERSION;
 pub use open::OpenIndex;
-pub use options::LakefoldOptions;
+pub use options::HnswSettings;
 pub use place::{INDEX_DIRECTORY, INDEX_EXTENSION, IndexPlace, TableDirectory};
 pub use rule::SearchWithHnsw;
 pub use search::search_index;

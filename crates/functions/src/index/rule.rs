@@ -17,7 +17,7 @@ use super::catalog::{FoundIndex, IndexCatalog};
 use super::distance::{NearestQuery, nearest_query};
 use super::exec::{HnswScanExec, most_candidates};
 use super::fit::{Fit, REMEDY, compare, is_same};
-use super::options::LakefoldOptions;
+use super::options::HnswSettings;
 use super::place::local_path;
 use super::scan::IndexScan;
 
@@ -43,7 +43,7 @@ impl SearchWithHnsw {
     fn search(
         &self,
         sort: &SortExec,
-        options: &LakefoldOptions,
+        options: &HnswSettings,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let Some((query, scan)) = nearest_query(sort)? else {
             return Ok(None);
@@ -71,7 +71,7 @@ impl SearchWithHnsw {
         &self,
         query: &NearestQuery,
         scan: &FileScanConfig,
-        options: &LakefoldOptions,
+        options: &HnswSettings,
     ) -> Option<(FoundIndex, Vec<Option<PartitionedFile>>)> {
         let files: Vec<&PartitionedFile> =
             scan.file_groups.iter().flat_map(FileGroup::iter).collect();
@@ -132,8 +132,8 @@ impl SearchWithHnsw {
     }
 }
 
-fn ef_search(options: &LakefoldOptions) -> usize {
-    options.hnsw_ef_search.clamp(1, HnswOptions::LARGEST_EF)
+fn ef_search(options: &HnswSettings) -> usize {
+    options.ef_search.clamp(1, HnswOptions::LARGEST_EF)
 }
 
 fn stale(index: &FoundIndex, why: &str) -> String {
@@ -178,8 +178,8 @@ impl PhysicalOptimizerRule for SearchWithHnsw {
         plan: Arc<dyn ExecutionPlan>,
         config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let options = LakefoldOptions::of(config);
-        if !options.hnsw_enabled {
+        let options = HnswSettings::of(config);
+        if !options.enabled {
             return Ok(plan);
         }
         plan.transform_up(|node| {

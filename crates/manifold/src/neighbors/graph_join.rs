@@ -101,8 +101,8 @@ impl<T: Feature> LazyGraph<T> {
         k: usize,
         control: &dyn Control,
     ) -> Result<Vec<u32>> {
-        let control = &Granted(control);
         let built = self.built(points, k, control)?;
+        let control = &Granted(control);
         let found = approximate::search_prepared(&built.index, rows, k, control)?;
         let mut ids = found.ids.into_raw_vec_and_offset().0;
         for (row, ids) in ids.chunks_mut(k).enumerate() {
@@ -125,15 +125,17 @@ impl<T: Feature> LazyGraph<T> {
         if let Some(built) = &*built {
             return Ok(Arc::clone(built));
         }
+        let (options, dimensions) = (options(self.seed), points.dimensions());
+        let order = points.len() * size_of::<u32>();
+        let bytes = ApproximateIndex::<T>::predicted_bytes(points.len(), dimensions, &options);
+        control.reserve("a graph of the landmarks", bytes + order)?;
+        let control = &Granted(control);
         let index = approximate::build(
             Cow::Borrowed(points.values()),
-            points.dimensions(),
+            dimensions,
             0,
             Metric::L2,
-            (
-                &options(self.seed),
-                ApproximateIndex::<T>::default_ef_search(k),
-            ),
+            (&options, ApproximateIndex::<T>::default_ef_search(k)),
             control,
         )?;
         let mut order: Vec<u32> = (0..points.len() as u32).collect();
