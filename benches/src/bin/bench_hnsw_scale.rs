@@ -2,7 +2,8 @@
 //!
 //! `bench_hnsw_scale --rows 10000,100000` compares the self-joins of generated rows: 64 dimensions, 1,000
 //! clusters whose centres and spread are uniform (neighbours of real vectors are clustered too; rows without
-//! any structure are harder for a graph). `--input X.npy --builds 20` builds a table with many seeds.
+//! any structure are harder for a graph); or, with `--input X.npy`, of the first rows of a table.
+//! `--input X.npy --builds 20` builds a table with many seeds.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use lakefold_benches::{Matrix, use_threads};
 use lakefold_manifold::{Hnsw, HnswOptions, Metric, NeighborCost, nearest_rows};
-use ndarray::Array2;
+use ndarray::{Array2, s};
 
 /// Compare exact and HNSW self-joins, or build one table many times.
 #[derive(Parser)]
@@ -31,11 +32,12 @@ struct Args {
     ef: usize,
     #[arg(long, default_value_t = HnswOptions::DEFAULT_M)]
     m: usize,
-    /// A float32 table to be built with many seeds.
+    /// A float32 table.
     #[arg(long)]
     input: Option<PathBuf>,
-    #[arg(long, default_value_t = 20)]
-    builds: u64,
+    /// Builds of the whole table, with as many seeds.
+    #[arg(long, requires = "input", conflicts_with = "rows")]
+    builds: Option<u64>,
     #[arg(long)]
     threads: Option<usize>,
 }
@@ -61,10 +63,14 @@ fn seconds<R>(work: impl FnOnce() -> lakefold_manifold::Result<R>) -> Result<(R,
     Ok((done, started.elapsed().as_secs_f64()))
 }
 
-fn cross(args: &Args, options: &HnswOptions) -> Result<()> {
+fn cross(args: &Args, table: Option<&Array2<f32>>, options: &HnswOptions) -> Result<()> {
     let mut before: Option<(usize, f64)> = None;
     for &n in &args.rows {
-        let features = clustered(n, args.dimensions);
+        let features = match table {
+            Some(table) if n <= table.nrows() => table.slice(s![..n, ..]).to_owned(),
+            Some(table) => bail!("the table has {} rows, not {n}", table.nrows()),
+            None => clustered(n, args.dimensions),
+        };
         let exact = match before {
             Some((rows, seconds)) if n > args.largest_exact => {
                 seconds * (n as f64 / rows as f64).powi(2)
@@ -86,7 +92,7 @@ fn cross(args: &Args, options: &HnswOptions) -> Result<()> {
             rows: n,
             queries: n,
             self_join: true,
-            dimensions: args.dimensions,
+            dimensions: features.ncols(),
             k: args.k,
             metric: Metric::L2,
             options: *options,
@@ -119,13 +125,17 @@ fn main() -> Result<()> {
         m: args.m,
         ..HnswOptions::default()
     };
-    let Some(path) = &args.input else {
-        return cross(&args, &options);
+    let table = match &args.input {
+        None => None,
+        Some(path) => match Matrix::read(path)? {
+            Matrix::F32(table) => Some(table),
+            Matrix::F64(_) => bail!("{}: float32 is expected", path.display()),
+        },
     };
-    let Matrix::F32(features) = Matrix::read(path)? else {
-        bail!("{}: float32 is expected", path.display());
+    let (Some(builds), Some(features)) = (args.builds, &table) else {
+        return cross(&args, table.as_ref(), &options);
     };
-    for seed in 0..args.builds {
+    for seed in 0..builds {
         options.seed = seed;
         let ((index, audit), build) =
             seconds(|| Hnsw::build(features.view(), Metric::L2, &options, &()))?;

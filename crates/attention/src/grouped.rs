@@ -176,7 +176,8 @@ impl<T: Score> Kernel for AbsorbRows<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        let (states, width) = (self.states, self.states.width);
+        let states = self.states;
+        let width = states.width;
         // All maxima first, so that the weights are computed in one loop without a branch.
         for (&group, &score) in self.groups.iter().zip(&*self.scores) {
             if score > states.maxima[group] {
