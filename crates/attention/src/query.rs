@@ -1,7 +1,7 @@
 //! One query and the scores of keys.
 
 use crate::simd::{Kernel, widest};
-use crate::similarity::{norm_for, score};
+use crate::similarity::{norm_for, write_scores};
 use crate::{AttentionError, Result, Score, Similarity};
 
 /// A query, ready to be compared with many keys.
@@ -73,13 +73,19 @@ impl<T: Score> Kernel for Scores<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        let query = self.query;
+        let (query, keys) = (self.query, self.keys);
         let dimensions = query.values.len();
-        for (place, out) in self.out.iter_mut().enumerate() {
-            let key = &self.keys[place * dimensions..(place + 1) * dimensions];
-            let similarity =
-                score::<f64, T, FUSED>(query.similarity, &query.values, query.norm, key);
-            *out = similarity * query.scale;
-        }
+        write_scores::<f64, T, FUSED>(
+            query.similarity,
+            query.scale,
+            #[inline(always)]
+            |place| {
+                let key = &keys[place * dimensions..(place + 1) * dimensions];
+                (&query.values[..], key)
+            },
+            #[inline(always)]
+            |_| query.norm,
+            self.out,
+        );
     }
 }

@@ -51,11 +51,16 @@ impl Similarity {
     /// The similarity of two vectors of the same length times `scale`, summed in `f64`. What one of them
     /// has more than the other is left out: lengths are for the caller to compare.
     pub fn score<T: Score>(self, query: &[T], key: &[T], scale: f64) -> f64 {
-        widest(OneScore {
+        let (mut out, dimensions) = ([0.0], query.len().min(key.len()));
+        widest(Pairs {
             similarity: self,
-            query,
-            key,
-        }) * scale
+            queries: &query[..dimensions],
+            keys: &key[..dimensions],
+            dimensions,
+            scale,
+            out: &mut out,
+        });
+        out[0]
     }
 
     /// Writes [`Similarity::score`] of each pair: the query and the key at place i, `dimensions` numbers each, one
@@ -112,25 +117,6 @@ impl FromStr for Similarity {
     }
 }
 
-struct OneScore<'a, T> {
-    similarity: Similarity,
-    query: &'a [T],
-    key: &'a [T],
-}
-
-impl<T: Score> Kernel for OneScore<'_, T> {
-    type Out = f64;
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) -> f64 {
-        score::<T, T, FUSED>(
-            self.similarity,
-            self.query,
-            norm_for::<T, FUSED>(self.similarity, self.query),
-            self.key,
-        )
-    }
-}
-
 struct Pairs<'a, T> {
     similarity: Similarity,
     queries: &'a [T],
@@ -144,12 +130,19 @@ impl<T: Score> Kernel for Pairs<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        for (place, out) in self.out.iter_mut().enumerate() {
-            let own = place * self.dimensions..(place + 1) * self.dimensions;
-            let (query, key) = (&self.queries[own.clone()], &self.keys[own]);
-            let norm = norm_for::<T, FUSED>(self.similarity, query);
-            *out = score::<T, T, FUSED>(self.similarity, query, norm, key) * self.scale;
-        }
+        let (similarity, queries, keys) = (self.similarity, self.queries, self.keys);
+        write_scores::<T, T, FUSED>(
+            similarity,
+            self.scale,
+            #[inline(always)]
+            |place| {
+                let own = place * self.dimensions..(place + 1) * self.dimensions;
+                (&queries[own.clone()], &keys[own])
+            },
+            #[inline(always)]
+            |query| norm_for::<T, FUSED>(similarity, query),
+            self.out,
+        );
     }
 }
 
@@ -157,28 +150,54 @@ impl<T: Score> Kernel for Pairs<'_, T> {
 #[inline(always)]
 pub(crate) fn norm_for<Q: Score, const FUSED: bool>(similarity: Similarity, query: &[Q]) -> f64 {
     if similarity == Similarity::Cosine {
-        sum::<Q, Q, FUSED>(query, query, |a, _| (a, a)).sqrt()
+        total(&lanes::<Q, Q, FUSED>(query, query, |a, _| (a, a))).sqrt()
     } else {
         1.0
     }
 }
 
-/// The similarity of a query, whose norm is known, and a key.
+/// Pairs whose sums are kept in lanes until all of them are there. LLVM computes a sum that is added up at once
+/// in registers of two numbers, not eight.
+const TOGETHER: usize = 32;
+
+/// Writes the similarity, times `scale`, of the pair at each place: its query, the query's norm, and its key.
 #[inline(always)]
-pub(crate) fn score<Q: Score, K: Score, const FUSED: bool>(
+pub(crate) fn write_scores<'a, Q: Score, K: Score, const FUSED: bool>(
     similarity: Similarity,
-    query: &[Q],
-    query_norm: f64,
-    key: &[K],
-) -> f64 {
-    match similarity {
-        Similarity::Dot => sum::<Q, K, FUSED>(query, key, |q, k| (q, k)),
-        Similarity::L2 => -sum::<Q, K, FUSED>(query, key, |q, k| (q - k, q - k)),
-        Similarity::Cosine => {
-            let product = sum::<Q, K, FUSED>(query, key, |q, k| (q, k));
-            let norms = query_norm * sum::<K, K, FUSED>(key, key, |k, _| (k, k)).sqrt();
-            // Not a comparison with 0 of the product: NaN has to stay NaN.
-            if norms == 0.0 { 0.0 } else { product / norms }
+    scale: f64,
+    pair: impl Fn(usize) -> (&'a [Q], &'a [K]),
+    norm: impl Fn(&'a [Q]) -> f64,
+    scores: &mut [f64],
+) {
+    let mut sums = [[0.0; LANES]; TOGETHER];
+    for (block, scores) in scores.chunks_mut(TOGETHER).enumerate() {
+        let (first, sums) = (block * TOGETHER, &mut sums[..scores.len()]);
+        for (place, sum) in sums.iter_mut().enumerate() {
+            let (query, key) = pair(first + place);
+            *sum = match similarity {
+                Similarity::Dot | Similarity::Cosine => {
+                    lanes::<Q, K, FUSED>(query, key, |q, k| (q, k))
+                }
+                Similarity::L2 => lanes::<Q, K, FUSED>(query, key, |q, k| (q - k, k - q)),
+            };
+        }
+        for (score, sum) in scores.iter_mut().zip(&*sums) {
+            *score = total(sum);
+        }
+        if similarity == Similarity::Cosine {
+            for (place, sum) in sums.iter_mut().enumerate() {
+                let (_, key) = pair(first + place);
+                *sum = lanes::<K, K, FUSED>(key, key, |k, _| (k, k));
+            }
+            for (place, (score, square)) in scores.iter_mut().zip(&*sums).enumerate() {
+                let (query, _) = pair(first + place);
+                let norms = norm(query) * total(square).sqrt();
+                // Not a comparison with 0 of the product: NaN has to stay NaN.
+                *score = if norms == 0.0 { 0.0 } else { *score / norms };
+            }
+        }
+        for score in scores.iter_mut() {
+            *score *= scale;
         }
     }
 }
@@ -187,11 +206,11 @@ const LANES: usize = 8;
 
 /// The sum of the products that `factors` makes of each pair, in eight lanes.
 #[inline(always)]
-fn sum<A: Score, B: Score, const FUSED: bool>(
+fn lanes<A: Score, B: Score, const FUSED: bool>(
     a: &[A],
     b: &[B],
     factors: impl Fn(f64, f64) -> (f64, f64),
-) -> f64 {
+) -> [f64; LANES] {
     let length = a.len().min(b.len());
     let (a_chunks, a_rest) = a[..length].as_chunks::<LANES>();
     let (b_chunks, b_rest) = b[..length].as_chunks::<LANES>();
@@ -212,6 +231,11 @@ fn sum<A: Score, B: Score, const FUSED: bool>(
     for (lane, (&a, &b)) in a_rest.iter().zip(b_rest).enumerate() {
         lanes[lane] = step(lanes[lane], a, b);
     }
+    lanes
+}
+
+#[inline(always)]
+fn total(lanes: &[f64; LANES]) -> f64 {
     let pairs: [f64; 4] = std::array::from_fn(|i| lanes[i] + lanes[i + 4]);
     (pairs[0] + pairs[2]) + (pairs[1] + pairs[3])
 }
