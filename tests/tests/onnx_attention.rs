@@ -13,7 +13,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{cast, concat};
 use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
-use lakefold::{Session, SessionBuilder};
+use lakefold::Session;
 use lakefold_tests::{repository, session};
 use serde_json::Value;
 
@@ -328,12 +328,7 @@ async fn the_attention_of_a_sentence_transformer() {
     let Some(path) = shared("minilm_attention.parquet") else {
         return;
     };
-    // array_agg reserves gigabytes for these 5 MB: it counts the whole batch again for every group.
-    let session = SessionBuilder::new()
-        .threads(2)
-        .memory_limit(None)
-        .build()
-        .unwrap();
+    let session = session().unwrap();
     let sql = format!(
         "SELECT sentence_id, multi_head_attention(q, k, v, 12) AS attended, y
          FROM (

@@ -86,6 +86,7 @@ pub use lle_options::OPTION_NAMES as LLE_OPTION_NAMES;
 pub use lle_reconstruction_error::LleReconstructionError;
 pub use lle_rule::EmbedWithLleExec;
 pub use lle_transform::LleTransform;
+pub use memory::array_bytes;
 pub use model_file::{MODEL_VERSION, ModelDescription};
 pub use model_store::ModelCache;
 pub use progress::{FitReporter, FitReporterHandle};

@@ -106,7 +106,7 @@ pub(crate) fn batch_bytes(batch: &RecordBatch) -> usize {
 /// Bytes that an array's rows take. Buffers shared with other slices are counted by the part used, so
 /// that slices of one large array add up to it; Arrow's own `get_slice_memory_size` counts all elements
 /// of a sliced list and none of a view's text.
-pub(crate) fn array_bytes(array: &dyn Array) -> usize {
+pub fn array_bytes(array: &dyn Array) -> usize {
     const VIEW: usize = size_of::<u128>();
     match array.data_type() {
         DataType::Utf8View => {

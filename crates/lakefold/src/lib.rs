@@ -43,6 +43,7 @@
 //! # }
 //! ```
 
+mod array_agg;
 mod copy;
 mod errors;
 mod from_functions;

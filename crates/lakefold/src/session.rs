@@ -26,6 +26,7 @@ use lakefold_lake::{
     Job, JobControl, JobDescription, JobSummary, WriteWholeFiles, files_of_functions, load_file,
 };
 
+use crate::array_agg::array_agg;
 use crate::copy::warn_of_existing_files;
 use crate::errors::error_message;
 use crate::index_syntax::{of_statement, parse_statements};
@@ -104,6 +105,7 @@ impl SessionBuilder {
             .build();
         let context = SessionContext::new_with_state(state);
         register_all(&context)?;
+        context.register_udaf(array_agg());
         lakefold_lake::enable_paths(&context);
         Ok(Session { context })
     }
