@@ -21,7 +21,8 @@ use lakefold_attention::Real;
 
 use super::arguments::{PARAMETERS, Scoring, coerce};
 use super::constant_query;
-use super::groups::{AttentionGroups, TypedGroups, state_types};
+use super::group_states::{TypedGroups, state_types};
+use super::groups::AttentionGroups;
 use super::vectors::Columns;
 use crate::float_lists::FloatType;
 use crate::lle_embed::column_name;

@@ -7,6 +7,7 @@ mod coercion;
 mod constant_query;
 mod exec;
 mod frames;
+mod group_states;
 mod groups;
 mod linear;
 mod linear_file;
