@@ -84,7 +84,7 @@ impl AggregateUDFImpl for CountedArrayAgg {
     }
 
     fn reverse_expr(&self) -> ReversedUDAF {
-        match self.inner.reverse_expr() {
+        match self.inner.reverse_udf() {
             ReversedUDAF::Reversed(inner) => {
                 ReversedUDAF::Reversed(Arc::new(counted(inner.as_ref().clone())))
             }
