@@ -93,9 +93,9 @@ impl<'a, T: Real> Blocked<'a, T> {
     ///
     /// # Errors
     /// [`AttentionError::Shape`] for an output of another shape; [`AttentionError::InvalidScore`] and
-    /// [`AttentionError::InvalidValue`] for NaN (and a score of +∞) among what a query sees, the first one
-    /// in the order of the queries; [`AttentionError::InvalidParameter`] for a softcap of distances, which
-    /// are known up to a constant of the query only. The output is then unspecified.
+    /// [`AttentionError::InvalidValue`] for NaN, a score of +∞ and an infinite value that has a weight, among what
+    /// a query sees, the first one in the order of the queries; [`AttentionError::InvalidParameter`] for a softcap
+    /// of distances, which are known up to a constant of the query only. The output is then unspecified.
     pub fn attend(
         self,
         visible: impl Fn(usize) -> Range<usize> + Sync,
@@ -126,6 +126,7 @@ impl<'a, T: Real> Blocked<'a, T> {
             mask: self.mask.view(),
             scale: prepared.scale,
             softcap: self.softcap,
+            refuses_minus_infinity: false,
             number: None,
         };
         let mut attended = attend_heads(vec![(head, 0, output)], &visible)?;

@@ -16,7 +16,8 @@ pub enum AttentionError {
         /// What was passed.
         temperature: f64,
     },
-    /// A score of NaN or +∞: the weights that it would give are not numbers.
+    /// A score of NaN or +∞: the weights that it would give are not numbers. In a sequence also one of −∞, where no
+    /// other key has a weight and no mask asked for it.
     #[error(
         "the score of {} is {score}; remove NaN and infinity from query, key and mask, or lower the scale",
         pair(*.head, *.query, *.key)
@@ -28,12 +29,12 @@ pub enum AttentionError {
         query: Option<usize>,
         /// The key's row.
         key: usize,
-        /// NaN or +∞.
+        /// NaN, +∞ or −∞.
         score: f64,
     },
-    /// A value of NaN, or infinities of both signs, among those that a query may see.
+    /// A value of NaN or infinity that has a weight.
     #[error(
-        "the values that {} may see give NaN in column {column}; remove NaN and infinity from the values",
+        "the values that {} may see give {value} in column {column}; remove NaN and infinity from the values",
         place(*.head, *.query)
     )]
     InvalidValue {
@@ -43,6 +44,8 @@ pub enum AttentionError {
         query: usize,
         /// The column of the values.
         column: usize,
+        /// Their mean: NaN, +∞ or −∞.
+        value: f64,
     },
     /// A vector, matrix or mask of the wrong size.
     #[error("{name} must be {expected}, got {found}")]

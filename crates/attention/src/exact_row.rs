@@ -20,14 +20,31 @@ pub(crate) fn exact_row<T: Real>(
     visible: Range<usize>,
     mut out: ArrayViewMut1<'_, T>,
 ) -> Result<bool> {
+    let invalid = |key, score| AttentionError::InvalidScore {
+        head: head.number,
+        query: Some(query),
+        key,
+        score,
+    };
     let mut scores = Vec::with_capacity(visible.len());
+    let mut allowed = None;
     for key in visible.clone() {
-        scores.push(score(head, query, key)?);
+        let score = score(head, query, key);
+        if let Some(score) = score {
+            if score.is_nan() || score == f64::INFINITY {
+                return Err(invalid(key, score));
+            }
+            allowed = allowed.or(Some(key));
+        }
+        scores.push(score.unwrap_or(f64::NEG_INFINITY));
     }
     let maximum = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     out.fill(T::zero());
     if maximum == f64::NEG_INFINITY {
-        return Ok(false);
+        return match allowed {
+            Some(key) if head.refuses_minus_infinity => Err(invalid(key, maximum)),
+            _ => Ok(false),
+        };
     }
     let weights: Vec<f64> = scores.iter().map(|score| (score - maximum).exp()).collect();
     let sum: f64 = weights.iter().sum();
@@ -37,11 +54,12 @@ pub(crate) fn exact_row<T: Real>(
             .filter(|&(&weight, _)| weight > 0.0)
             .map(|(weight, key)| weight / sum * head.values[[key, column]].to_f64())
             .sum();
-        if mean.is_nan() {
+        if !mean.is_finite() {
             return Err(AttentionError::InvalidValue {
                 head: head.number,
                 query,
                 column,
+                value: mean,
             });
         }
         *out = T::from_f64(mean);
@@ -49,31 +67,23 @@ pub(crate) fn exact_row<T: Real>(
     Ok(true)
 }
 
-fn score<T: Real>(head: &Head<'_, T>, query: usize, key: usize) -> Result<f64> {
+/// `None` where the mask takes the key out.
+fn score<T: Real>(head: &Head<'_, T>, query: usize, key: usize) -> Option<f64> {
     let added = match &head.mask {
         Mask::None => 0.0,
         Mask::Additive(mask) => mask[[query, key]].to_f64(),
         Mask::Boolean(mask) if mask[[query, key]] => 0.0,
-        Mask::Boolean(_) => f64::NEG_INFINITY,
+        Mask::Boolean(_) => return None,
     };
     if added == f64::NEG_INFINITY {
-        return Ok(added);
+        return None;
     }
     let mut score = dot(head.queries.row(query), head.keys.row(key)) * head.scale;
     score += head.bias.map_or(0.0, |bias| bias[key].to_f64());
     if head.softcap > 0.0 {
         score = capped::<false>(score, head.softcap);
     }
-    score += added;
-    if score.is_nan() || score == f64::INFINITY {
-        return Err(AttentionError::InvalidScore {
-            head: head.number,
-            query: Some(query),
-            key,
-            score,
-        });
-    }
-    Ok(score)
+    Some(score + added)
 }
 
 fn dot<T: Real>(a: ArrayView1<'_, T>, b: ArrayView1<'_, T>) -> f64 {

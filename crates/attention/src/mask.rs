@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use ndarray::{ArrayView2, ArrayView3, Axis, s};
 
+use crate::real::Real;
 use crate::{AttentionError, Result};
 
 /// A mask of queries × keys.
@@ -55,50 +56,82 @@ impl<T> Mask<'_, T> {
     }
 }
 
-/// A mask for all heads, or one for each.
+impl<T: Real> Mask<'_, T> {
+    /// Whether the query may attend to any of some keys.
+    pub(crate) fn allows_any(&self, query: usize, keys: Range<usize>) -> bool {
+        match self {
+            Mask::None => !keys.is_empty(),
+            Mask::Additive(mask) => mask
+                .slice(s![query, keys])
+                .iter()
+                .any(|&added| added != T::NEG_INFINITY),
+            Mask::Boolean(mask) => mask.slice(s![query, keys]).iter().any(|&attends| attends),
+        }
+    }
+}
+
+/// A mask of heads × queries × keys. One head stands for all heads and one query for all queries; the keys that
+/// it has fewer than there are, are masked out.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum HeadMask<'a, T> {
     /// Every visible key takes part.
     #[default]
     None,
-    /// queries × keys, added to the scores of every head
-    Additive(ArrayView2<'a, T>),
-    /// queries × keys, for every head
-    Boolean(ArrayView2<'a, bool>),
-    /// heads × queries × keys, added to the scores
-    AdditivePerHead(ArrayView3<'a, T>),
-    /// heads × queries × keys
-    BooleanPerHead(ArrayView3<'a, bool>),
+    /// Added to the scores; −∞ takes the key out.
+    Additive(ArrayView3<'a, T>),
+    /// True: the query may attend to the key.
+    Boolean(ArrayView3<'a, bool>),
 }
 
 impl<T> HeadMask<'_, T> {
-    /// The mask of one head, whose shape is still to be checked.
+    fn dim(&self) -> Option<(usize, usize, usize)> {
+        match self {
+            HeadMask::None => None,
+            HeadMask::Additive(mask) => Some(mask.dim()),
+            HeadMask::Boolean(mask) => Some(mask.dim()),
+        }
+    }
+
+    /// How many keys, of `keys`, it lets anybody see: the first ones.
+    pub(crate) fn keys(&self, keys: usize) -> usize {
+        self.dim().map_or(keys, |(_, _, own)| own)
+    }
+
+    /// The same numbers, read in place by every head and query.
     ///
     /// # Errors
-    /// [`AttentionError::Shape`] unless there is one for each of `heads`.
-    pub(crate) fn head(&self, head: usize, heads: usize) -> Result<Mask<'_, T>> {
-        let check = |dim: (usize, usize, usize)| {
-            if dim.0 == heads {
-                return Ok(());
-            }
-            Err(AttentionError::Shape {
-                name: "attn_mask",
-                expected: format!("queries × keys or {heads} × queries × keys (num_heads first)"),
-                found: format!("{} × {} × {}", dim.0, dim.1, dim.2),
-            })
+    /// [`AttentionError::Shape`] unless it stands for `heads` × `queries` × `keys`.
+    pub(crate) fn broadcast(
+        &self,
+        heads: usize,
+        queries: usize,
+        keys: usize,
+    ) -> Result<HeadMask<'_, T>> {
+        let shape = (heads, queries, self.keys(keys));
+        let all = match self {
+            HeadMask::None => Some(HeadMask::None),
+            HeadMask::Additive(mask) => mask.broadcast(shape).map(HeadMask::Additive),
+            HeadMask::Boolean(mask) => mask.broadcast(shape).map(HeadMask::Boolean),
         };
-        Ok(match self {
-            HeadMask::None => Mask::None,
-            HeadMask::Additive(mask) => Mask::Additive(mask.view()),
-            HeadMask::Boolean(mask) => Mask::Boolean(mask.view()),
-            HeadMask::AdditivePerHead(mask) => {
-                check(mask.dim())?;
-                Mask::Additive(mask.index_axis(Axis(0), head))
-            }
-            HeadMask::BooleanPerHead(mask) => {
-                check(mask.dim())?;
-                Mask::Boolean(mask.index_axis(Axis(0), head))
+        all.filter(|_| shape.2 <= keys).ok_or_else(|| {
+            let found = self.dim().unwrap_or_default();
+            AttentionError::Shape {
+                name: "attn_mask",
+                expected: format!(
+                    "{heads} × {queries} × {keys} (heads × queries × keys; 1 head or 1 query stands for all, \
+                     missing keys are masked out)"
+                ),
+                found: format!("{} × {} × {}", found.0, found.1, found.2),
             }
         })
+    }
+
+    /// That of one head, of [`Self::broadcast`].
+    pub(crate) fn head(&self, head: usize) -> Mask<'_, T> {
+        match self {
+            HeadMask::None => Mask::None,
+            HeadMask::Additive(mask) => Mask::Additive(mask.index_axis(Axis(0), head)),
+            HeadMask::Boolean(mask) => Mask::Boolean(mask.index_axis(Axis(0), head)),
+        }
     }
 }

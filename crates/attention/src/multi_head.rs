@@ -10,6 +10,9 @@ use crate::mask::HeadMask;
 use crate::real::Real;
 use crate::{AttentionError, Result, Similarity};
 
+/// How messages call the heads of keys and values: most often they are wrong because nobody has said them.
+const KV_NUM_HEADS: &str = "kv_num_heads (num_heads when omitted)";
+
 /// The parameters of ONNX's operator Attention (opsets 23 and 24), apart from those that describe its
 /// layouts. [`MultiHead::new`] lists the defaults.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +23,7 @@ pub struct MultiHead {
     is_causal: bool,
     scale: Option<f64>,
     softcap: f64,
-    query_offset: usize,
+    query_offset: isize,
 }
 
 impl MultiHead {
@@ -64,7 +67,7 @@ impl MultiHead {
         Ok(self)
     }
 
-    /// Query i attends to keys 0 to i + query_offset.
+    /// Query i attends to keys 0 to i + query_offset, to none where that is negative.
     pub fn is_causal(mut self, is_causal: bool) -> Self {
         self.is_causal = is_causal;
         self
@@ -88,9 +91,16 @@ impl MultiHead {
         Ok(self)
     }
 
-    /// The number of keys that came before the first query; matters to causal attention only.
-    pub fn query_offset(mut self, query_offset: usize) -> Self {
-        self.query_offset = query_offset;
+    /// The number of keys that came before the first query; negative where the first queries come before every
+    /// key. Matters to causal attention only.
+    pub fn query_offset(mut self, query_offset: i64) -> Self {
+        // Where addresses are narrower, this is beyond any sequence all the same.
+        let beyond = if query_offset < 0 {
+            isize::MIN
+        } else {
+            isize::MAX
+        };
+        self.query_offset = isize::try_from(query_offset).unwrap_or(beyond);
         self
     }
 
@@ -117,12 +127,12 @@ impl MultiHead {
             })
         };
         let d_k = multiple("query", "num_heads", heads, query)?;
-        let d_v = multiple("value", "kv_num_heads", kv_heads, value)?;
+        let d_v = multiple("value", KV_NUM_HEADS, kv_heads, value)?;
         if kv_heads * d_k != key {
             return Err(AttentionError::Shape {
                 name: "key",
                 expected: format!(
-                    "kv_num_heads · d_k = {kv_heads} · {d_k} = {} numbers wide",
+                    "{KV_NUM_HEADS} · d_k = {kv_heads} · {d_k} = {} numbers wide",
                     kv_heads * d_k
                 ),
                 found: key.to_string(),
@@ -133,12 +143,13 @@ impl MultiHead {
 
     /// Writes the attention of every query and head to `output`, L × num_heads·d_v, from `query`, L ×
     /// num_heads·d_k, `key`, S × kv_num_heads·d_k, and `value`, S × kv_num_heads·d_v. Heads lie side by side
-    /// in a row and are read in place. A query that no key is visible to gets zeros.
+    /// in a row and are read in place, and so is the mask. A query that no key is visible to gets zeros.
     ///
     /// # Errors
     /// [`AttentionError::Shape`] where sizes do not fit; [`AttentionError::InvalidScore`] and
-    /// [`AttentionError::InvalidValue`] for NaN (and a score of +∞) among what a query sees, the first one in
-    /// the order of the heads, then the queries. The output is then unspecified.
+    /// [`AttentionError::InvalidValue`] for NaN, a score of +∞, scores that are all −∞ although no mask asked for it,
+    /// and an infinite value that has a weight, among what a query sees, the first one in the order of the heads,
+    /// then the queries. The output is then unspecified.
     pub fn attend<T: Real>(
         &self,
         query: ArrayView2<'_, T>,
@@ -160,6 +171,9 @@ impl MultiHead {
         let scale = self
             .scale
             .unwrap_or_else(|| Similarity::Dot.default_scale(d_k));
+        let attn_mask = attn_mask.broadcast(self.num_heads, query.nrows(), key.nrows())?;
+        let keys = attn_mask.keys(key.nrows());
+        let (key, value) = (key.slice(s![..keys, ..]), value.slice(s![..keys, ..]));
         let shared = self.num_heads / self.kv_num_heads;
         let columns = |head: usize, width: usize| head * width..(head + 1) * width;
         let mut heads = Vec::with_capacity(self.num_heads);
@@ -167,24 +181,22 @@ impl MultiHead {
         for number in 0..self.num_heads {
             let (own, right) = rest.split_at(Axis(1), d_v);
             rest = right;
-            let mask = attn_mask.head(number, self.num_heads)?;
-            mask.check(query.nrows(), key.nrows())?;
             let kv_head = number / shared;
             let head = Head {
                 queries: query.slice(s![.., columns(number, d_k)]),
                 keys: key.slice(s![.., columns(kv_head, d_k)]),
                 values: value.slice(s![.., columns(kv_head, d_v)]),
                 bias: None,
-                mask,
+                mask: attn_mask.head(number),
                 scale,
                 softcap: self.softcap,
+                refuses_minus_infinity: true,
                 number: Some(number),
             };
             heads.push((head, kv_head, own));
         }
-        let keys = key.nrows();
         let visible = |query: usize| -> Range<usize> {
-            let end = query.saturating_add(self.query_offset).saturating_add(1);
+            let end = (query + 1).saturating_add_signed(self.query_offset);
             0..if self.is_causal { end } else { keys }
         };
         attend_heads(heads, &visible)?;

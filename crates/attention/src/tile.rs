@@ -107,12 +107,14 @@ pub(crate) fn attend_tile<T: Real>(
             let factor = T::one() / sum;
             row.map_inplace(|total| *total *= factor);
         }
+        let (query, visible) = (tile.queries.start + place, visible[place].clone());
         let finite = sum >= T::zero() && row.iter().all(|value| value.to_f64().is_finite());
-        attended.push(if finite {
+        // No weight although the mask takes not every key out: each score has overflowed to −∞.
+        let lost = || sum == T::zero() && head.mask.allows_any(query, visible.clone());
+        attended.push(if finite && !lost() {
             sum > T::zero()
         } else {
-            let query = tile.queries.start + place;
-            exact_row(head, query, visible[place].clone(), row)?
+            exact_row(head, query, visible, row)?
         });
     }
     Ok(attended)

@@ -15,21 +15,43 @@ struct Case {
     d_k: usize,
     d_v: usize,
     is_causal: bool,
-    query_offset: usize,
+    query_offset: i64,
     softcap: f64,
-    /// 0: none, 1 and 2: one for all heads, 3 and 4: one for each; odd: additive
-    mask: usize,
+    mask: Option<MaskOf>,
     seed: u64,
+}
+
+/// A mask that may stand for all heads or all queries, and may lack keys.
+#[derive(Debug, Clone, Copy)]
+struct MaskOf {
+    additive: bool,
+    one_head: bool,
+    one_query: bool,
+    missing: usize,
+}
+
+fn masks() -> impl Strategy<Value = Option<MaskOf>> {
+    let any = (
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        prop_oneof![Just(0), 0..150_usize],
+    );
+    prop::option::weighted(
+        0.8,
+        any.prop_map(|(additive, one_head, one_query, missing)| MaskOf {
+            additive,
+            one_head,
+            one_query,
+            missing,
+        }),
+    )
 }
 
 fn cases() -> impl Strategy<Value = Case> {
     let heads = (1..4_usize, 1..4_usize, 0..150_usize, 0..150_usize);
-    let rest = (1..10_usize, 1..10_usize, any::<bool>(), 0..20_usize);
-    let more = (
-        prop_oneof![Just(0.0), 0.1..5.0_f64],
-        0..5_usize,
-        any::<u64>(),
-    );
+    let rest = (1..10_usize, 1..10_usize, any::<bool>(), -170..20_i64);
+    let more = (prop_oneof![Just(0.0), 0.1..5.0_f64], masks(), any::<u64>());
     (heads, rest, more).prop_map(
         |(
             (kv_num_heads, shared, queries, keys),
@@ -66,16 +88,21 @@ fn check<T: Real>(case: Case, tolerance: f64) {
     let query = numbers::<T>(queries, num_heads * d_k, seed);
     let key = numbers::<T>(keys, kv_num_heads * d_k, seed ^ 1);
     let value = numbers::<T>(keys, kv_num_heads * d_v, seed ^ 2);
-    let added = numbers::<T>(num_heads * queries, keys, seed ^ 3)
-        .into_shape_with_order((num_heads, queries, keys))
+    let shape = case.mask.map_or((0, 0, 0), |mask| {
+        (
+            if mask.one_head { 1 } else { num_heads },
+            if mask.one_query { 1 } else { queries },
+            keys.saturating_sub(mask.missing),
+        )
+    });
+    let added = numbers::<T>(shape.0 * shape.1, shape.2, seed ^ 3)
+        .into_shape_with_order(shape)
         .unwrap();
     let allowed: Array3<bool> = added.mapv(|value| value > T::from_f64(-0.5));
     let mask = match case.mask {
-        0 => HeadMask::None,
-        1 => HeadMask::Additive(added.slice(s![0, .., ..])),
-        2 => HeadMask::Boolean(allowed.slice(s![0, .., ..])),
-        3 => HeadMask::AdditivePerHead(added.view()),
-        _ => HeadMask::BooleanPerHead(allowed.view()),
+        None => HeadMask::None,
+        Some(mask) if mask.additive => HeadMask::Additive(added.view()),
+        Some(_) => HeadMask::Boolean(allowed.view()),
     };
     let attention_of = MultiHead::new(num_heads)
         .and_then(|heads| heads.kv_num_heads(kv_num_heads))
@@ -99,18 +126,24 @@ fn check<T: Real>(case: Case, tolerance: f64) {
         .unwrap();
     for head in 0..num_heads {
         let kv = head / shared;
-        let mask = |i: usize, j: usize| match case.mask {
-            0 => 0.0,
-            1 => added[[0, i, j]].to_f64(),
-            3 => added[[head, i, j]].to_f64(),
-            kind => {
-                let allows = allowed[[if kind == 2 { 0 } else { head }, i, j]];
-                [f64::NEG_INFINITY, 0.0][usize::from(allows)]
+        let mask = |i: usize, j: usize| {
+            let Some(mask) = case.mask else {
+                return 0.0;
+            };
+            let place = [head.min(shape.0 - 1), i.min(shape.1 - 1), j];
+            if j >= shape.2 || !mask.additive && !allowed[place] {
+                return f64::NEG_INFINITY;
+            }
+            if mask.additive {
+                added[place].to_f64()
+            } else {
+                0.0
             }
         };
         let visible = |i: usize| {
+            let end = i as i64 + case.query_offset + 1;
             0..if case.is_causal {
-                i + case.query_offset + 1
+                end.max(0) as usize
             } else {
                 keys
             }
@@ -196,11 +229,11 @@ fn shapes() {
     );
     check(
         error((2, 8), (3, 6), (3, 6), none()),
-        "key must be kv_num_heads · d_k = 2 · 2 = 4 numbers wide, got 6",
+        "key must be kv_num_heads (num_heads when omitted) · d_k = 2 · 2 = 4 numbers wide, got 6",
     );
     check(
         error((2, 8), (3, 4), (3, 5), none()),
-        "value must be a multiple of kv_num_heads = 2",
+        "value must be a multiple of kv_num_heads (num_heads when omitted) = 2",
     );
     check(
         error((2, 8), (3, 4), (4, 6), none()),
@@ -210,21 +243,80 @@ fn shapes() {
         error((2, 8), (3, 4), (3, 8), none()),
         "output must be 2 × 16, got 2 × 12",
     );
-    let mask = Array2::zeros((2, 4));
-    check(
-        error((2, 8), (3, 4), (3, 6), HeadMask::Additive(mask.view())),
-        "attn_mask must be 2 × 3 (queries × keys), got 2 × 4",
+    // More keys, neither one head nor all, neither one query nor all, nothing at all.
+    for (heads, queries, keys) in [
+        (4, 2, 4),
+        (1, 1, 4),
+        (2, 2, 3),
+        (4, 3, 3),
+        (0, 2, 3),
+        (1, 0, 3),
+    ] {
+        let mask = Array3::from_elem((heads, queries, keys), true);
+        check(
+            error((2, 8), (3, 4), (3, 6), HeadMask::Boolean(mask.view())),
+            &format!(
+                "attn_mask must be 4 × 2 × 3 (heads × queries × keys; 1 head or 1 query stands for all, missing \
+                 keys are masked out), got {heads} × {queries} × {keys}"
+            ),
+        );
+    }
+}
+
+/// ONNX pads a mask, whatever it lacks, and then broadcasts it.
+#[test]
+fn a_mask_of_one_key_or_none_is_not_spread_over_the_keys() {
+    let heads = MultiHead::new(1).unwrap();
+    let (zeros, value) = (
+        Array2::<f32>::zeros((2, 1)),
+        ndarray::array![[1.0_f32], [3.0]],
     );
-    let mask = Array3::from_elem((3, 2, 3), true);
-    check(
-        error(
-            (2, 8),
-            (3, 4),
-            (3, 6),
-            HeadMask::BooleanPerHead(mask.view()),
-        ),
-        "4 × queries × keys",
+    for (keys, expected) in [(1, 1.0), (0, 0.0)] {
+        let mask = Array3::from_elem((1, 1, keys), true);
+        let mut output = Array2::from_elem((2, 1), 9.0);
+        let mask = HeadMask::Boolean(mask.view());
+        heads
+            .attend(
+                zeros.view(),
+                zeros.view(),
+                value.view(),
+                mask,
+                output.view_mut(),
+            )
+            .unwrap();
+        assert_eq!(output, Array2::from_elem((2, 1), expected));
+    }
+}
+
+#[test]
+fn offsets_of_any_size() {
+    let (zeros, value) = (
+        Array2::<f32>::zeros((3, 1)),
+        ndarray::array![[1.0_f32], [3.0], [5.0]],
     );
+    for (offset, expected) in [
+        (i64::MIN, [0.0; 3]),
+        (-3, [0.0; 3]),
+        (-1, [0.0, 1.0, 2.0]),
+        (1, [2.0, 3.0, 3.0]),
+        (i64::MAX, [3.0; 3]),
+    ] {
+        let heads = MultiHead::new(1)
+            .unwrap()
+            .is_causal(true)
+            .query_offset(offset);
+        let mut output = Array2::from_elem((3, 1), 9.0);
+        heads
+            .attend(
+                zeros.view(),
+                zeros.view(),
+                value.view(),
+                HeadMask::None,
+                output.view_mut(),
+            )
+            .unwrap();
+        assert_eq!(output.column(0).to_vec(), expected, "{offset}");
+    }
 }
 
 #[test]

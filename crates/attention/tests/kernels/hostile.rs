@@ -96,6 +96,56 @@ fn an_infinite_score_is_an_error_and_minus_infinity_weighs_nothing() {
     assert!(output.iter().all(|&value| value == 0.0) && attended.iter().all(|&any| !any));
 }
 
+/// Scores that are all −∞ in single precision only: the query sees what it should.
+#[test]
+fn scores_below_single_precision() {
+    let q = Array2::from_shape_fn((300, 1), |(i, _)| if i == 200 { 1e30_f32 } else { 1.0 });
+    let k = Array2::from_shape_fn((700, 1), |(j, _)| -1e30 * (1.0 + j as f32));
+    let v = Array2::from_shape_fn((700, 1), |(j, _)| j as f32);
+    let mut boolean = Array2::from_elem((300, 700), true);
+    boolean.slice_mut(ndarray::s![200, ..3]).fill(false);
+    let additive = boolean.mapv(|attends| if attends { 0.0 } else { f32::NEG_INFINITY });
+    for (mask, best) in [
+        (Mask::None, 0.0),
+        (Mask::Boolean(boolean.view()), 3.0),
+        (Mask::Additive(additive.view()), 3.0),
+    ] {
+        let mut output = Array2::zeros((300, 1));
+        let blocked = Blocked::new(q.view(), k.view(), v.view()).unwrap();
+        let attended = blocked
+            .mask(mask)
+            .unwrap()
+            .attend(|_| 0..700, output.view_mut())
+            .unwrap();
+        assert!(attended.iter().all(|&any| any));
+        assert_eq!(output[[200, 0]], best);
+    }
+}
+
+/// Zeros would say that no key may be seen: that is for masks to decide.
+#[test]
+fn scores_below_double_precision() {
+    let (q, k) = (array![[1e300_f64]], array![[-1e300], [-1e300]]);
+    let v = array![[1.0], [3.0]];
+    let attend = |mask: [f64; 2]| {
+        let mask = ndarray::Array3::from_shape_vec((1, 1, 2), mask.to_vec()).unwrap();
+        let mut output = Array2::from_elem((1, 1), 9.0);
+        let heads = MultiHead::new(1).unwrap();
+        let mask = HeadMask::Additive(mask.view());
+        let attended = heads.attend(q.view(), k.view(), v.view(), mask, output.view_mut());
+        attended.map(|()| output[[0, 0]])
+    };
+    let error = attend([f64::NEG_INFINITY, 0.0]).unwrap_err().to_string();
+    let expected = "the score of query 0 and key 1 of head 0 (counted from 0) is -inf; remove NaN";
+    assert!(error.starts_with(expected), "{error}");
+    assert_eq!(attend([f64::NEG_INFINITY; 2]), Ok(0.0));
+    // A mean of rows says that it is none.
+    let mut output = Array2::from_elem((1, 1), 9.0);
+    let blocked = Blocked::new(q.view(), k.view(), v.view()).unwrap();
+    let attended = blocked.attend(|_| 0..2, output.view_mut()).unwrap();
+    assert_eq!((attended, output), (vec![false], array![[0.0]]));
+}
+
 /// What a query does not see, but shares a tile with, must not reach it.
 #[test]
 fn nan_outside_the_frame_or_behind_the_mask_changes_nothing() {
@@ -158,9 +208,13 @@ fn values_of_nan_and_infinity() {
     );
     let spoil =
         |_: &mut Array2<f32>, _: &mut Array2<f32>, v: &mut Array2<f32>| v[[30, 2]] = f32::INFINITY;
-    let (output, _) = attend(spoil, Mask::None, |_| 0..700).unwrap();
-    assert!(output.column(2).iter().all(|&value| value == f32::INFINITY));
-    assert!(output.column(1).iter().all(|&value| value.is_finite()));
+    let error = attend(spoil, Mask::None, |query| 0..query + 1).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("query 30 (counted from 0) may see give inf in column 2"),
+        "{error}"
+    );
 }
 
 #[test]

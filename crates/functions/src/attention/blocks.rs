@@ -273,10 +273,12 @@ fn from_query(error: AttentionError, start: usize) -> AttentionError {
             head,
             query,
             column,
+            value,
         } => AttentionError::InvalidValue {
             head,
             query: query + start,
             column,
+            value,
         },
         other => other,
     }
@@ -304,8 +306,13 @@ fn score_error(
             columns.key,
             site.row(pairs[*key])
         ),
-        AttentionError::InvalidValue { query, column, .. } => exec_datafusion_err!(
-            "{function}: the values {} that {} may see give NaN in dimension {column} (counted from 0): \
+        AttentionError::InvalidValue {
+            query,
+            column,
+            value,
+            ..
+        } => exec_datafusion_err!(
+            "{function}: the values {} that {} may see give {value} in dimension {column} (counted from 0): \
              filter out the rows with NaN or infinity, or replace them",
             columns.value,
             site.row(queries[*query])

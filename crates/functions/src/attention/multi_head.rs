@@ -21,7 +21,7 @@ use crate::evaluator::off_the_async_threads;
     doc_section(label = "Attention"),
     description = "Attention of whole sequences: a row holds a sequence of queries, one of keys and one of values, each a list of vectors, and the result is a sequence with a vector for each query. Vectors are cut into heads, which lie side by side; each head computes softmax(scale · q·k) over the keys and sums the values with these weights (Vaswani et al. 2017). It is the operator Attention of ONNX (opset 24): scale, softcap, mask and softmax follow each other in this order. Keys and values may have fewer heads than queries (Ainslie et al. 2023): query head h reads head h / (num_heads / kv_num_heads).
 
-A query that may attend to no key gets zeros, and so do all where there are no keys: such a row's vectors are as wide as the type of value says, and as its keys where it says nothing. A sequence without queries gives an empty one. If query, key or value is NULL, so is the result. A NULL among the queries gives NULL in its place; a position whose key or value is NULL takes no part, and all other positions keep theirs, which matters to causal attention and masks. NaN and infinity among what a query sees are errors.
+A query that may attend to no key gets zeros, and so do all where there are no keys: such a row's vectors are as wide as the type of value says, and as its keys where it says nothing. A sequence without queries gives an empty one. If query, key or value is NULL, so is the result. A NULL among the queries gives NULL in its place; a position whose key or value is NULL takes no part, and all other positions keep theirs, which matters to causal attention and masks. A score of minus infinity weighs nothing beside others. NaN, a score of plus infinity, scores that are all minus infinity although no mask asked for it, and an infinite value that has a weight are errors.
 
 There is no dropout: a query gives the same answer twice, and dropout is for training only. A seeded one would have to draw for each pair of query and key, and rows that reach a function in no fixed order have no number to draw by.
 
@@ -55,7 +55,7 @@ FROM (VALUES ([[1.0, 0.0, 0.0, 2.0], [0.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 1.0]]
     ),
     argument(
         name = "is_causal",
-        description = "Whether query i sees keys 0 to i + query_offset only. false by default."
+        description = "Whether query i sees keys 0 to i + query_offset only (none where that is negative). true or false, or 1 or 0; false by default."
     ),
     argument(
         name = "scale",
@@ -67,11 +67,11 @@ FROM (VALUES ([[1.0, 0.0, 0.0, 2.0], [0.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 1.0]]
     ),
     argument(
         name = "attn_mask",
-        description = "Lists of L × S, or num_heads × L × S: truth values (true: the query may attend to the key) or numbers that are added to the scores. NULL inside it is an error."
+        description = "Lists of num_heads × L × S, of L × S for all heads, or one list of S for all queries too: truth values (true: the query may attend to the key) or numbers, whole ones as well, that are added to the scores. A size of 1 in place of num_heads or L stands for all of them. Where its lists are shorter than S, the keys that are missing are masked out. NULL inside it is an error."
     ),
     argument(
         name = "query_offset",
-        description = "The number of keys that come before the first query's own, as with a cache of past keys. 0 by default; matters to causal attention only."
+        description = "The number of keys that come before the first query's own, as with a cache of past keys. Negative where the first queries come before all keys, and see none. 0 by default; matters to causal attention only."
     )
 )]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -35,10 +35,10 @@ pub(crate) const MASK: usize = 8;
 pub(crate) fn coerced_parameters(types: &[DataType], float: FloatType) -> Result<Vec<DataType>> {
     let parameters = PARAMETERS[FIRST..].iter().zip(types);
     let coerced = parameters.map(|(&name, found)| match name {
-        "is_causal" if !matches!(found, DataType::Boolean | DataType::Null) => {
-            plan_err!("{name} of {NAME} must be true or false, got {found}")
-        }
-        "is_causal" => Ok(DataType::Boolean),
+        // 1 and 0, as ONNX spells it, are told from other numbers when they are read.
+        "is_causal" if found.is_integer() => Ok(DataType::Int64),
+        "is_causal" if matches!(found, DataType::Boolean | DataType::Null) => Ok(DataType::Boolean),
+        "is_causal" => plan_err!("{name} of {NAME} must be true or false, got {found}"),
         "scale" | "softcap" => check_number(NAME, name, found),
         ATTN_MASK => coerced_mask(NAME, found, float),
         _ => check_whole(NAME, name, found),
@@ -51,7 +51,8 @@ pub(crate) fn coerced_parameters(types: &[DataType], float: FloatType) -> Result
 pub(crate) struct Settings {
     num_heads: Option<i64>,
     kv_num_heads: Option<i64>,
-    is_causal: Option<bool>,
+    /// 0 and 1 are false and true.
+    is_causal: Option<i64>,
     scale: Option<f64>,
     softcap: Option<f64>,
     query_offset: Option<i64>,
@@ -64,7 +65,7 @@ impl Settings {
         Self {
             num_heads: whole(FIRST),
             kv_num_heads: whole(FIRST + 1),
-            is_causal: arguments.flag(FIRST + 2, row),
+            is_causal: whole(FIRST + 2).or_else(|| arguments.flag(FIRST + 2, row).map(i64::from)),
             scale: number(FIRST + 3),
             softcap: number(FIRST + 4),
             query_offset: whole(FIRST + 6),
@@ -91,7 +92,7 @@ impl Settings {
         Ok(Self {
             num_heads: whole(FIRST)?,
             kv_num_heads: whole(FIRST + 1)?,
-            is_causal: None,
+            is_causal: whole(FIRST + 2)?,
             scale: number(FIRST + 3)?,
             softcap: number(FIRST + 4)?,
             query_offset: whole(FIRST + 6)?,
@@ -105,18 +106,16 @@ impl Settings {
                 "num_heads is NULL and has no default: write the number of heads".to_owned(),
             );
         };
-        let whole = |name, least, number: i64| {
+        let heads = |name, number: i64| {
             usize::try_from(number)
                 .ok()
-                .filter(|&number| number >= least)
-                .ok_or_else(|| {
-                    format!("{name} must be a whole number of at least {least}, got {number}")
-                })
+                .filter(|&number| number >= 1)
+                .ok_or_else(|| format!("{name} must be a whole number of at least 1, got {number}"))
         };
         let text = |error: lakefold_attention::AttentionError| error.to_string();
-        let mut kernel = MultiHead::new(whole("num_heads", 1, num_heads)?).map_err(text)?;
+        let mut kernel = MultiHead::new(heads("num_heads", num_heads)?).map_err(text)?;
         if let Some(kv_num_heads) = self.kv_num_heads {
-            let kv_num_heads = whole("kv_num_heads", 1, kv_num_heads)?;
+            let kv_num_heads = heads("kv_num_heads", kv_num_heads)?;
             kernel = kernel.kv_num_heads(kv_num_heads).map_err(text)?;
         }
         if let Some(scale) = self.scale {
@@ -125,10 +124,15 @@ impl Settings {
         if let Some(softcap) = self.softcap {
             kernel = kernel.softcap(softcap).map_err(text)?;
         }
-        let query_offset = whole("query_offset", 0, self.query_offset.unwrap_or_default())?;
+        let is_causal = self.is_causal.unwrap_or_default();
+        if !(0..=1).contains(&is_causal) {
+            return Err(format!(
+                "is_causal must be true or false, or 1 or 0, got {is_causal}"
+            ));
+        }
         Ok(kernel
-            .is_causal(self.is_causal.unwrap_or_default())
-            .query_offset(query_offset))
+            .is_causal(is_causal == 1)
+            .query_offset(self.query_offset.unwrap_or_default()))
     }
 }
 

@@ -123,7 +123,9 @@ fn explained(error: AttentionError, row: usize) -> DataFusionError {
         AttentionError::Shape { name: "value", .. } => {
             ": choose a kv_num_heads that divides the numbers of a value"
         }
-        AttentionError::Shape { .. } => ": a mask is L × S or num_heads × L × S",
+        AttentionError::Shape {
+            name: "attn_mask", ..
+        } => ": write lists of L × S or num_heads × L × S (L positions of query, S of key)",
         _ => "",
     };
     exec_datafusion_err!("{NAME}, row {row} of its batch (counted from 0): {error}{remedy}")
@@ -146,7 +148,7 @@ impl<T: Real + ArrowNativeType> Task<'_, T> {
         let sizes = (self.query.len(), self.key.len());
         let keys = NullBuffer::union(self.key.nulls.as_ref(), self.value.nulls.as_ref());
         let mask = RowMask::read::<A>(NAME, arguments.get(MASK), self.row, sizes)?;
-        let mask = mask.without(self.query.nulls.as_ref(), keys.as_ref(), sizes);
+        let mask = mask.without(self.query.nulls.as_ref(), keys.as_ref(), sizes.1);
         let output = ArrayViewMut2::from_shape((sizes.0, self.width), output)
             .map_err(|error| exec_datafusion_err!("{}: {error}", place(NAME, "query", self.row)))?;
         self.kernel

@@ -32,7 +32,7 @@ pub(crate) const NAME: &str = "self_attention";
 
 Without ORDER BY a frame is the whole partition: full attention. In Lakefold's own sessions `OVER ()` may be left out. `ORDER BY position ROWS UNBOUNDED PRECEDING` is the causal mask, `ROWS BETWEEN 127 PRECEDING AND CURRENT ROW` a sliding window. Note that SQL's default frame with ORDER BY is `RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW`, which includes peers: rows with an equal position see one another. Every ROWS, RANGE and GROUPS frame works. All frames are computed in blocks by matrix products, in a time in proportion to the frames and not to the partition; one partition is held in memory at a time.
 
-A row whose query is NULL gets NULL, as does one whose frame is empty. Keys and values that are NULL are skipped. NaN and plus infinity are errors that name both rows.",
+A row whose query is NULL gets NULL, as does one whose frame is empty. Keys and values that are NULL are skipped. A score of minus infinity weighs nothing, and a frame without any other gives NULL. NaN, a score of plus infinity and an infinite value that has a weight are errors that name the rows.",
     syntax_example = "self_attention(query, key, value [, scale [, similarity]]) OVER ([PARTITION BY …] [ORDER BY …] [frame])",
     sql_example = r"Each digit blended with up to three before it, most with those that look like it:
 

@@ -180,8 +180,8 @@ where
         .nulls()
         .map(|nulls| nulls.slice(range.start, range.len()))
         .filter(|nulls| nulls.null_count() > 0);
-    let mut first = match lists.data_type() {
-        DataType::FixedSizeList(_, length) => Some((range.start, *length as usize)),
+    let mut width = match lists.data_type() {
+        DataType::FixedSizeList(_, length) => Some(*length as usize),
         _ => None,
     };
     let span = rows.span(range.clone());
@@ -192,27 +192,25 @@ where
         let Some(own) = rows.range(row) else {
             continue;
         };
-        let (first_row, width) = *first.get_or_insert((row, own.len()));
+        let width = *width.get_or_insert(own.len());
         if own.len() != width {
             return exec_err!(
-                "{} has {} numbers, {} has {width} (counted from 0): all vectors of a sequence need the \
-                 same length, pad the list or filter the row out",
+                "{} has {} numbers, those before it have {width}: all vectors of a sequence need the same \
+                 length, pad the list or filter the row out",
                 place(row),
-                own.len(),
-                place(first_row)
+                own.len()
             );
         }
         if let Some(nulls) = number_nulls
             && let Some(number) = own.clone().position(|number| nulls.is_null(number))
         {
             return exec_err!(
-                "{} has NULL as number {number} (counted from 0): replace the number, or make the whole \
-                 vector NULL, which is left out",
+                "{} has NULL as number {number}: replace the number, or make the whole vector NULL, which \
+                 is left out",
                 place(row)
             );
         }
     }
-    let width = first.map(|(_, width)| width);
     let shape = (range.len(), width.unwrap_or_default());
     let matrix = if nulls.is_none() {
         ArrayView2::from_shape(shape, &numbers.values()[span])

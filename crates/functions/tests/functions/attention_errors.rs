@@ -102,6 +102,10 @@ async fn bad_rows_are_named() {
             "that row 2 of its batch (counted from 0, id = 3) may see give NaN in dimension 0",
         ),
         (
+            "self_attention(q, k, CASE WHEN id = 3 THEN ['inf'::DOUBLE] ELSE v END) OVER (ORDER BY id)",
+            "that row 2 of its batch (counted from 0, id = 3) may see give inf in dimension 0",
+        ),
+        (
             "self_attention([1.0], k, v) OVER ()",
             "has 1 dimensions and key k has 2: both need the same number",
         ),

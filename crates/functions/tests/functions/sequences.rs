@@ -185,12 +185,65 @@ async fn null_rows_keep_their_places_under_masks() {
     );
     let added = "[[0.0, 0.0, -1e300], [0, 0, 0], [0, 0, 0]]";
     assert_eq!(shown(&ctx, &masked(added)).await, "[[1.0], [2.5], NULL]");
+    // Masks that stand for every query, or lack keys.
+    for (mask, expected) in [
+        ("[[true, true, true]]", "[[2.5], [2.5], NULL]"),
+        ("[0.0, 0.0, -1e300]", "[[1.0], [1.0], NULL]"),
+        ("[[[false, true, true]]]", "[[4.0], [4.0], NULL]"),
+        ("[true]", "[[1.0], [1.0], NULL]"),
+        (
+            "[[true, true], [false, true], [true, true]]",
+            "[[1.0], [0.0], NULL]",
+        ),
+    ] {
+        assert_eq!(shown(&ctx, &masked(mask)).await, expected, "{mask}");
+    }
     let nan_in_what_no_query_sees = "multi_head_attention([[0.0], NULL], [[0.0], ['NaN'::double]],
         [[1.0], [2.0]], 1, NULL, true)";
     assert_eq!(
         shown(&ctx, nan_in_what_no_query_sees).await,
         "[[1.0], NULL]"
     );
+}
+
+/// Every kind of list, of rows that differ: one mask a row, and a constant.
+#[tokio::test(flavor = "multi_thread")]
+async fn masks_of_every_kind_of_list() {
+    let ctx = context();
+    let call = |mask: &str| {
+        format!(
+            "multi_head_attention([[0.0], [0.0]], [[0.0], [0.0], [0.0]], [[1.0], [3.0], [8.0]], 1, NULL, NULL, NULL, NULL, {mask})"
+        )
+    };
+    for kind in [
+        "List(Boolean)",
+        "LargeList(Boolean)",
+        "FixedSizeList(2, Boolean)",
+    ] {
+        for outer in ["", "List", "LargeList", "FixedSizeList"] {
+            let (open, close, kind) = match outer {
+                "" => ("", "", kind.to_owned()),
+                "FixedSizeList" => ("[", "]", format!("FixedSizeList(1, {kind})")),
+                outer => ("[", "]", format!("{outer}({kind})")),
+            };
+            let cast = |flags| format!("arrow_cast({open}{flags}{close}, '{kind}')");
+            let (some, none) = (cast("[false, true]"), cast("[true, true]"));
+            assert_eq!(shown(&ctx, &call(&some)).await, "[[3.0], [3.0]]", "{some}");
+            let sql = format!(
+                "SELECT {} FROM (VALUES (0, {some}), (1, NULL), (2, {none})) AS t (i, m) ORDER BY i",
+                call("m")
+            );
+            let found = query(&ctx, &sql).await.unwrap();
+            let options = FormatOptions::default();
+            let formatter = ArrayFormatter::try_new(found.column(0), &options).unwrap();
+            let rows: Vec<String> = (0..3).map(|row| formatter.value(row).to_string()).collect();
+            assert_eq!(
+                rows,
+                ["[[3.0], [3.0]]", "[[4.0], [4.0]]", "[[2.0], [2.0]]"],
+                "{kind}"
+            );
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,6 +260,18 @@ async fn empty_sequences_and_types() {
         ),
         ("multi_head_attention([], [[1.0]], [[1.0]], 1)", "[]"),
         ("multi_head_attention([], [], [], 3)", "[]"),
+        (
+            "multi_head_attention([], [[1.0]], [[1.0]], 1, NULL, NULL, NULL, NULL, [])",
+            "[]",
+        ),
+        (
+            "multi_head_attention([], [[1.0]], [[1.0]], 1, NULL, NULL, NULL, NULL, [true])",
+            "[]",
+        ),
+        (
+            "multi_head_attention([[1.0]], [], [], 1, NULL, NULL, NULL, NULL, [[]])",
+            "[[0.0]]",
+        ),
         ("multi_head_attention([NULL], [], [], 3)", "[NULL]"),
         ("multi_head_attention(NULL, [[1]], [[1]], 1)", "NULL"),
         ("multi_head_attention([[1]], [[1]], NULL, 1)", "NULL"),
@@ -294,7 +359,15 @@ async fn constants_that_fit_no_row_are_refused_before_reading() {
         ),
         (format!("{mha}, 1, 1, true, 1, -1)"), "softcap must be"),
         (
-            format!("{mha}, 1, 1, true, 1, 1, [1])"),
+            format!("{mha}, 1, 1, 2)"),
+            "is_causal must be true or false, or 1 or 0, got 2",
+        ),
+        (
+            format!("{mha}, 1, 1, true, 1, 1, 1)"),
+            "attn_mask of multi_head_attention must be lists of",
+        ),
+        (
+            format!("{mha}, 1, 1, true, 1, 1, [[[[true]]]])"),
             "attn_mask of multi_head_attention must be lists of",
         ),
         (
@@ -302,8 +375,8 @@ async fn constants_that_fit_no_row_are_refused_before_reading() {
             "attn_mask of multi_head_attention must be lists of",
         ),
         (
-            format!("{mha}, 1, 1, true, 1, 1, NULL, -1)"),
-            "query_offset must be a whole number of at least 0",
+            format!("{mha}, 1, 1, true, 1, 1, NULL, 1.5)"),
+            "query_offset of multi_head_attention must be a whole number, got Float64",
         ),
         (
             "multi_head_attention([1.0], [[1.0]], [[1.0]], 1)".to_owned(),
@@ -359,7 +432,7 @@ async fn bad_rows() {
         ),
         (
             "[[1.0, 2.0]], [[1.0]], [[1.0]], 1, 1, NULL, 0",
-            "key must be kv_num_heads · d_k = 1 · 2 = 2 numbers wide, got 1: queries and keys need heads of \
+            "key must be kv_num_heads (num_heads when omitted) · d_k = 1 · 2 = 2 numbers wide, got 1: queries and keys need heads of \
              one width",
         ),
         (
@@ -368,7 +441,7 @@ async fn bad_rows() {
         ),
         (
             "[[1.0, 2.0]], [[1.0, 2.0]], [[1.0]], 2, 2, NULL, 0",
-            "value must be a multiple of kv_num_heads = 2 numbers wide, got 1",
+            "value must be a multiple of kv_num_heads (num_heads when omitted) = 2 numbers wide, got 1",
         ),
         (
             "[[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 4, 3, NULL, 0",
@@ -380,8 +453,8 @@ async fn bad_rows() {
         ),
         (
             "[[1.0, 2.0], [3.0]], [[1.0, 2.0]], [[1.0, 2.0]], 1, 1, NULL, 0",
-            "position 1 has 1 numbers, query of multi_head_attention, row 1 of its batch (counted from 0): \
-             position 0 has 2",
+            "query of multi_head_attention, row 1 of its batch (counted from 0): position 1 has 1 numbers, \
+             those before it have 2: all vectors",
         ),
         (
             "[[1.0, 2.0]], [[1.0, NULL]], [[1.0, 2.0]], 1, 1, NULL, 0",
@@ -389,11 +462,25 @@ async fn bad_rows() {
         ),
         (
             "[[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 1, 1, [[true], [true]], 0",
-            "it has 2 lists, query has 1 positions: a mask is L × S or num_heads × L × S",
+            "attn_mask must be 1 × 1 × 1 (heads × queries × keys; 1 head or 1 query stands for all, missing keys \
+             are masked out), got 1 × 2 × 1: write lists of L × S or num_heads × L × S",
         ),
         (
             "[[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 1, 1, [[true, false]], 0",
-            "list 0 of its queries (counted from 0) has 2 elements, key has S = 1 positions",
+            "attn_mask must be 1 × 1 × 1 (heads × queries × keys; 1 head or 1 query stands for all, missing keys \
+             are masked out), got 1 × 1 × 2",
+        ),
+        (
+            "[[1.0, 2.0], [NULL, NULL]], [[1.0, 2.0]], [[1.0, 2.0]], 1, 1, [[true], [true], [true]], 0",
+            "position 1 has NULL as number 0: replace the number",
+        ),
+        (
+            "[[1.0, 2.0], NULL, NULL], [[1.0, 2.0]], [[1.0, 2.0]], 1, 1, [[true], [true]], 0",
+            "attn_mask must be 1 × 3 × 1 (heads × queries × keys;",
+        ),
+        (
+            "[[1.0, 2.0], [1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 1, 1, [[true], []], 0",
+            "list 1 of its queries has 0 elements, those before it have 1: a mask's lists need one length",
         ),
         (
             "[[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 1, 1, [[NULL]], 0",
@@ -401,7 +488,7 @@ async fn bad_rows() {
         ),
         (
             "[[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 1, 1, [NULL], 0",
-            "list 0 of its queries (counted from 0) is NULL: write a list of 1",
+            "list 0 of its queries is NULL: write a list of truth values or numbers",
         ),
         (
             "[['NaN'::double, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 1, 1, NULL, 0",
@@ -412,8 +499,12 @@ async fn bad_rows() {
             "may see give NaN in column 1; remove NaN and infinity from the values",
         ),
         (
-            "[[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 1, 1, NULL, -3",
-            "query_offset must be a whole number",
+            "[[1.0, 2.0]], [[1.0, 2.0]], [['-inf'::double, 1.0]], 1, 1, NULL, 0",
+            "may see give -inf in column 0; remove NaN and infinity from the values",
+        ),
+        (
+            "[[1e300, 0.0]], [[-1e300, 0.0]], [[1.0, 2.0]], 1, 1, NULL, 0",
+            "the score of query 0 and key 0 of head 0 (counted from 0) is -inf; remove NaN and infinity",
         ),
     ] {
         let sql = format!(
@@ -432,10 +523,10 @@ async fn bad_rows() {
 async fn bad_constants_of_the_right_type() {
     let ctx = context();
     let per_head = "SELECT multi_head_attention([[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], 2,
-        attn_mask => [[[true]]], kv_num_heads => 2, is_causal => false, scale => 1, softcap => 0)";
+        attn_mask => [[[true]], [[true]], [[true]]], kv_num_heads => 2, is_causal => false, scale => 1, softcap => 0)";
     let message = error(&ctx, per_head).await;
     assert!(
-        message.contains("attn_mask must be queries × keys or 2 × queries × keys (num_heads first), got 1 × 1 × 1"),
+        message.contains("attn_mask must be 2 × 1 × 1 (heads × queries × keys; 1 head or 1 query stands for all, missing keys are masked out), got 3 × 1 × 1"),
         "{message}"
     );
     for (call, expected) in [
