@@ -1,8 +1,8 @@
 //! Rows that are collected in memory for their neighbours to be found: ids and features.
 
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::arrow::compute::{concat, filter, take};
+use datafusion::arrow::compute::{filter, take};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err, internal_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::metrics::BaselineMetrics;
@@ -15,8 +15,9 @@ use crate::features::{Matrix, Site, check_dimensions, extract, measure};
 use crate::fit::row_error;
 use crate::fit_task::blocking;
 use crate::float_lists::FloatType;
+use crate::held_ids::HeldIds;
 use crate::indexed_rows::SortedRows;
-use crate::memory::{Budget, array_bytes, resources_exhausted};
+use crate::memory::{Budget, resources_exhausted};
 use crate::row_order;
 
 /// Which rows are read, and as what.
@@ -130,7 +131,7 @@ pub(crate) struct Collector {
     source: Source,
     budget: Budget,
     dimensions: Option<usize>,
-    ids: Vec<ArrayRef>,
+    ids: HeldIds,
     features: Values,
     by_features: bool,
 }
@@ -166,7 +167,7 @@ impl Collector {
             source,
             budget,
             dimensions: None,
-            ids: vec![],
+            ids: HeldIds::default(),
             features,
             by_features: false,
         }
@@ -193,13 +194,8 @@ impl Collector {
             _ => return internal_err!("rows were read as another float type"),
         };
         grown
-            .and_then(|()| {
-                let bytes = array_bytes(&rows.ids);
-                self.budget.reserve("the ids of the rows to search", bytes)
-            })
-            .map_err(|error| self.source.exhausted(&error))?;
-        self.ids.push(rows.ids);
-        Ok(())
+            .and_then(|()| self.ids.push(rows.ids, &self.budget))
+            .map_err(|error| self.source.exhausted(&error))
     }
 
     /// Puts what was collected in order; `None` where there was nothing.
@@ -207,7 +203,7 @@ impl Collector {
         let Some(dimensions) = self.dimensions else {
             return Ok(None);
         };
-        let rows: usize = self.ids.iter().map(Array::len).sum();
+        let (rows, id_bytes) = (self.ids.len(), self.ids.bytes());
         if u32::try_from(rows).is_err() {
             return exec_err!(
                 "{} holds at most {} rows, got {rows}: search a part of them (WHERE)",
@@ -215,24 +211,14 @@ impl Collector {
                 u32::MAX
             );
         }
-        let parts: Vec<&dyn Array> = self.ids.iter().map(AsRef::as_ref).collect();
-        let id_bytes = parts.iter().map(|ids| array_bytes(*ids)).sum();
-        let reserve = |purpose, bytes| {
-            let reserved = self.budget.reserve(purpose, bytes);
-            reserved.map_err(|error| self.source.exhausted(&error))
-        };
-        reserve("the ids of the rows to search", id_bytes)?;
-        let mut ids = concat(&parts)?;
-        drop(self.ids);
-        self.budget.release(id_bytes);
-        let sorting = row_order::predicted_bytes(rows, id_bytes) + id_bytes;
-        reserve("sorting the rows to search", sorting)?;
+        let mut ids = self.ids.concat(&self.source, &self.budget)?;
+        let sorting = row_order::reserve(&self.source, &self.budget, rows, id_bytes)?;
         let mut features = self.features;
         match &mut features {
             Values::Float32(values) => sort(&mut ids, values, dimensions, self.by_features)?,
             Values::Float64(values) => sort(&mut ids, values, dimensions, self.by_features)?,
         }
-        self.budget.release(sorting);
+        drop(sorting);
         Ok(Some(SortedRows {
             id_bytes: id_bytes.div_ceil(rows),
             ids,
@@ -252,10 +238,11 @@ fn sort<T: Feature + Into<f64>>(
     dimensions: usize,
     by_features: bool,
 ) -> Result<()> {
+    let row = row_order::rows(features, dimensions);
     let order = if by_features {
-        row_order::by_features(ids, features, dimensions)?
+        row_order::by_features(ids, row)?
     } else {
-        row_order::order(ids, features, dimensions)?
+        row_order::order(ids, row)?
     };
     if !order.is_sorted() {
         *ids = take(ids, &UInt32Array::from(order.clone()), None)?;

@@ -18,11 +18,11 @@ use lakefold_manifold::{NeighborMethod, Phase};
 
 use super::Signature;
 use super::call::{Call, Parameter};
-use super::indexing::{Building, SearchMetrics, indexed};
+use super::indexing::{Building, Queries, SearchMetrics, indexed};
 use super::look_ahead::LookAhead;
 use super::nearest::{PartControl, next_part, slices};
 use super::reduction::{Reduction, scan};
-use super::search::{EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEED};
+use super::search_arguments::{EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEED};
 use super::topk_error::ErrorMetrics;
 use super::topk_keys::{Attended, TopKeys};
 use super::topk_plan::{TopK, described};
@@ -178,14 +178,16 @@ impl Reduction for AttentionTopK {
         let mut search = SearchMetrics::new(&metrics, NeighborMethod::Exact);
         let mut top_keys = None;
         if let Some(held) = held {
-            let method = self.topk.search.method_for(&held, &mut queries).await?;
+            let ahead = Queries::Ahead(&mut queries);
+            let method = self.topk.search.method_for(&held, ahead).await?;
             search = SearchMetrics::new(&metrics, method);
             let building = Building {
                 cancelled: Arc::clone(&cancelled.0),
                 announced: Arc::clone(&announced),
             };
             let _timer = baseline.elapsed_compute().timer();
-            let held = indexed(held, &self.topk.search, method, building, &search).await?;
+            let kind = self.topk.search.index(method);
+            let held = indexed(held, kind, building, &search).await?;
             top_keys = Some(Arc::new(TopKeys::new(held, &self.topk)?));
         }
         let answers = Answers {

@@ -18,10 +18,10 @@ use lakefold_manifold::{NeighborMethod, Phase, Sample, hits};
 use super::Signature;
 use super::attention_topk::{ATTENTION_ARGUMENTS, ROWS_ARGUMENTS};
 use super::call::{Call, Parameter};
-use super::indexing::{Building, SearchMetrics, indexed};
+use super::indexing::{Building, Queries, SearchMetrics, indexed};
 use super::nearest::PartControl;
 use super::reduction::{Reduction, scan};
-use super::search::{EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEED};
+use super::search_arguments::{EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEED};
 use super::topk_keys::{Missed, TopKeys};
 use super::topk_plan::{TopK, described};
 use crate::evaluator::off_the_async_threads;
@@ -151,14 +151,16 @@ impl Reduction for TopKError {
         };
         let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
         let announced = Arc::new(Announced::new(&context, Phase::Neighbors, 0));
-        let method = self.topk.search.method_for_number(&held, rows);
+        let number = Queries::Number(rows);
+        let method = self.topk.search.method_for(&held, number).await?;
         let search = SearchMetrics::new(&metrics, method);
         let building = Building {
             cancelled: Arc::clone(&cancelled.0),
             announced: Arc::clone(&announced),
         };
         let _timer = baseline.elapsed_compute().timer();
-        let held = indexed(held, &self.topk.search, method, building, &search).await?;
+        let kind = self.topk.search.index(method);
+        let held = indexed(held, kind, building, &search).await?;
         let keys = TopKeys::new(held, &self.topk)?;
         let control = PartControl {
             budget: budget.sibling(),
