@@ -30,8 +30,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) otherwise: &'a str,
 }
 
-/// The index of some files that is expected to find most, of those that fit, and for each of its sources the file. Where
-/// none fits, warns of those that are damaged, or were fit once.
+/// Of the indexes of some files that fit the one that is expected to find most, with the file for each of its sources.
+/// Where none fits, warns of those that are damaged, or did fit once.
 pub(crate) fn choose(
     catalog: &IndexCatalog,
     store: &ObjectStoreUrl,

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::Session;
-use datafusion::common::{DataFusionError, Result, exec_err, internal_err, plan_err};
+use datafusion::common::{DataFusionError, Result, internal_err, plan_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
@@ -20,20 +19,18 @@ use lakefold_manifold::{NeighborMethod, Phase};
 use super::Signature;
 use super::call::{Call, Parameter, written};
 use super::indexing::{Building, Queries, SearchMetrics};
+use super::joined_pairs::Pairs;
 use super::look_ahead::LookAhead;
-use super::nearest::{PartControl, next_part, pairs, reserve_part, schema, slices};
+use super::nearest::{schema, slices};
 use super::reduction::{Reduction, scan};
 use super::search::{Search, known_dimensions};
 use super::search_arguments::{
     EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEARCH_ARGUMENTS, SEED,
 };
 use super::searched_rows::SearchedRows;
-use crate::evaluator::off_the_async_threads;
-use crate::features::input_row;
-use crate::fit_task::{CancelOnDrop, blocking};
+use crate::fit_task::CancelOnDrop;
 use crate::float_lists::FloatType;
-use crate::held_rows::{Rows, Source};
-use crate::indexed_rows::HeldRows;
+use crate::held_rows::Source;
 use crate::memory::Budget;
 use crate::progress::Announced;
 
@@ -63,8 +60,8 @@ pub(crate) const SIGNATURE: Signature = Signature {
         The search is exact or goes through a graph of the right rows, as that of `knn`, and of right rows as \
         near as one another the one with the smaller id is the nearer (NULL is the largest id). Nothing is left \
         out for being equal: a row that is in both tables may be its own neighbour here. Ids are of any type, may \
-        be NULL and may repeat. Rows whose features are NULL are left out, on either side. If one side's numbers are `FLOAT` and the \
-        other's `DOUBLE`, both are read as `DOUBLE`.\n\n\
+        be NULL and may repeat. Rows whose features are NULL are left out, on either side. If one side's numbers \
+        are `FLOAT` and the other's `DOUBLE`, both are read as `DOUBLE`.\n\n\
         Rows come in the order of `left`, each row's neighbours by rank. Features and ids of `right` are held \
         in memory, `left` streams by at any size: name the smaller table second. Where `method => 'auto'` may \
         choose a graph, as many left rows as it would pay for are held until they are counted.\n\n\
@@ -254,7 +251,7 @@ impl Reduction for KnnJoin {
             k: self.right.search.k,
             schema: self.schema(),
             baseline: baseline.clone(),
-            batch: None,
+            left_batch: None,
             part: None,
             announced,
             cancelled,
@@ -272,114 +269,5 @@ impl Reduction for KnnJoin {
             self.schema(),
             batches,
         )))
-    }
-}
-
-/// The result, a part of a left batch at a time.
-struct Pairs {
-    left: LookAhead,
-    search: SearchMetrics,
-    /// Left rows so far.
-    answered: usize,
-    source: Source,
-    right_column: String,
-    /// Of the left rows so far.
-    dimensions: Option<usize>,
-    /// `None` where the right side has no rows.
-    held: Option<Arc<HeldRows>>,
-    k: usize,
-    schema: SchemaRef,
-    baseline: BaselineMetrics,
-    batch: Option<LeftBatch>,
-    /// The memory of the part that is being read.
-    part: Option<Budget>,
-    announced: Arc<Announced>,
-    cancelled: CancelOnDrop,
-}
-
-/// Left rows, of which those from `next` on are still to be answered.
-struct LeftBatch {
-    rows: Arc<Rows<'static>>,
-    next: usize,
-    held: Arc<HeldRows>,
-}
-
-impl Pairs {
-    async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        self.part = None;
-        loop {
-            if let Some(batch) = &mut self.batch {
-                let part = next_part(batch.next, batch.rows.ids.len(), self.k);
-                if !part.is_empty() {
-                    batch.next = part.end;
-                    let (rows, held) = (Arc::clone(&batch.rows), Arc::clone(&batch.held));
-                    return self.answer(rows, held, part).await.map(Some);
-                }
-                self.batch = None;
-            }
-            let Some(batch) = self.left.next().await? else {
-                return Ok(None);
-            };
-            let _timer = self.baseline.elapsed_compute().timer();
-            let read = off_the_async_threads(|| self.source.read(&batch, &mut self.dimensions))?;
-            if let Some(rows) = read {
-                self.batch = Some(LeftBatch {
-                    held: self.comparable(&rows, &batch)?,
-                    rows: Arc::new(rows.into_owned()),
-                    next: 0,
-                });
-            }
-        }
-    }
-
-    /// The right rows, if the left ones can be compared with them.
-    fn comparable(&self, rows: &Rows<'_>, batch: &RecordBatch) -> Result<Arc<HeldRows>> {
-        let (left, right) = (&self.source.column, &self.right_column);
-        let found = self.held.as_ref().map_or(0, |held| held.len());
-        let (Some(held), true) = (&self.held, self.k <= found) else {
-            return exec_err!(
-                "k = {} of {NAME} needs as many right rows, found {found} with features in column {right}: \
-                 lower k or search more rows",
-                self.k
-            );
-        };
-        let (have, need) = (self.dimensions.unwrap_or(0), held.dimensions());
-        if have != need {
-            let row = self.source.site(batch).row(input_row(&rows.present, 0)?);
-            return exec_err!(
-                "left_features of {NAME}, {left}, has {have} dimensions ({row}) and right_features, {right}, \
-                 has {need}: both need the same number"
-            );
-        }
-        Ok(Arc::clone(held))
-    }
-
-    async fn answer(
-        &mut self,
-        rows: Arc<Rows<'static>>,
-        held: Arc<HeldRows>,
-        part: std::ops::Range<usize>,
-    ) -> Result<RecordBatch> {
-        let searched = part.len();
-        let control = PartControl {
-            budget: held.budget.sibling(),
-            cancelled: Arc::clone(&self.cancelled.0),
-            announced: Arc::clone(&self.announced),
-        };
-        let (schema, k) = (Arc::clone(&self.schema), self.k);
-        let (search, first) = (self.search.clone(), self.answered);
-        self.answered += searched;
-        let _timer = self.baseline.elapsed_compute().timer();
-        let (batch, part) = blocking(move || {
-            let memory = reserve_part(&held, part.len(), k)?;
-            let ids = rows.ids.slice(part.start, part.len());
-            let nearest = held.nearest(&rows.features, part.clone(), k, &control)?;
-            search.answered_from(first, &nearest, (&rows.features, part), &held)?;
-            Ok((pairs(&schema, &ids, nearest, &held)?, memory))
-        })
-        .await?;
-        self.announced.add(searched);
-        self.part = Some(part);
-        Ok(batch)
     }
 }

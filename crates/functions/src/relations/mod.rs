@@ -11,6 +11,7 @@ mod choice;
 mod documentation;
 mod embedding_quality;
 mod indexing;
+mod joined_pairs;
 mod knn;
 mod knn_join;
 mod laplacian_eigenmaps;
