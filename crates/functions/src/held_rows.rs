@@ -18,7 +18,7 @@ use crate::float_lists::FloatType;
 use crate::held_ids::HeldIds;
 use crate::indexed_rows::SortedRows;
 use crate::memory::{Budget, resources_exhausted};
-use crate::row_order;
+use crate::row_order::{self, By};
 
 /// Which rows are read, and as what.
 #[derive(Debug, Clone)]
@@ -126,6 +126,9 @@ fn check<T: Feature + Default>(
     }
 }
 
+/// What is made of each batch before its rows are held.
+pub(crate) type Prepare<'a> = dyn FnMut(&RecordBatch) -> Result<RecordBatch> + Send + 'a;
+
 /// Collects rows, whose memory it takes from the pool.
 pub(crate) struct Collector {
     source: Source,
@@ -133,7 +136,7 @@ pub(crate) struct Collector {
     dimensions: Option<usize>,
     ids: HeldIds,
     features: Values,
-    by_features: bool,
+    by: By,
 }
 
 /// Row by row.
@@ -143,22 +146,24 @@ pub(crate) enum Values {
 }
 
 impl Collector {
-    /// Adds all batches of `input`; `None` where no row has features.
+    /// Adds all batches of `input` as `prepare` makes them; `None` where no row has features.
     pub(crate) async fn collect(
         mut self,
         mut input: SendableRecordBatchStream,
+        prepare: &mut Prepare<'_>,
         baseline: &BaselineMetrics,
     ) -> Result<Option<SortedRows>> {
         while let Some(batch) = input.next().await.transpose()? {
             let _timer = baseline.elapsed_compute().timer();
-            off_the_async_threads(|| self.add(&batch))?;
+            off_the_async_threads(|| self.add(&prepare(&batch)?))?;
         }
         drop(input);
         let _timer = baseline.elapsed_compute().timer();
         blocking(move || self.finish()).await
     }
 
-    pub(crate) fn new(source: Source, budget: Budget) -> Self {
+    /// Of rows that are to be in an order.
+    pub(crate) fn new(source: Source, by: By, budget: Budget) -> Self {
         let features = match source.float {
             FloatType::Float32 => Values::Float32(vec![]),
             FloatType::Float64 => Values::Float64(vec![]),
@@ -169,14 +174,8 @@ impl Collector {
             dimensions: None,
             ids: HeldIds::default(),
             features,
-            by_features: false,
+            by,
         }
-    }
-
-    /// The rows are to be in the order of their features first: what comes beside those are no ids.
-    pub(crate) fn by_features(mut self) -> Self {
-        self.by_features = true;
-        self
     }
 
     /// Adds a batch of ids and features.
@@ -215,8 +214,8 @@ impl Collector {
         let sorting = row_order::reserve(&self.source, &self.budget, rows, id_bytes)?;
         let mut features = self.features;
         match &mut features {
-            Values::Float32(values) => sort(&mut ids, values, dimensions, self.by_features)?,
-            Values::Float64(values) => sort(&mut ids, values, dimensions, self.by_features)?,
+            Values::Float32(values) => sort(&mut ids, values, dimensions, self.by)?,
+            Values::Float64(values) => sort(&mut ids, values, dimensions, self.by)?,
         }
         drop(sorting);
         Ok(Some(SortedRows {
@@ -236,14 +235,9 @@ fn sort<T: Feature + Into<f64>>(
     ids: &mut ArrayRef,
     features: &mut [T],
     dimensions: usize,
-    by_features: bool,
+    by: By,
 ) -> Result<()> {
-    let row = row_order::rows(features, dimensions);
-    let order = if by_features {
-        row_order::by_features(ids, row)?
-    } else {
-        row_order::order(ids, row)?
-    };
+    let order = row_order::order(by, ids, row_order::rows(features, dimensions))?;
     if !order.is_sorted() {
         *ids = take(ids, &UInt32Array::from(order.clone()), None)?;
         row_order::permute(features, dimensions, order);

@@ -44,8 +44,28 @@ pub(crate) fn rows<'a, T>(features: &'a [T], dimensions: usize) -> impl Fn(u32) 
     move |row| &features[row as usize * dimensions..][..dimensions]
 }
 
-/// The rows by id, and those of one id by their features, which `row` gives.
+/// What comes first in the order of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// Their ids, and their features where those are equal.
+    Id,
+    /// Their features, and where those are equal the lists that they carry in the place of ids.
+    Features,
+}
+
+/// The rows in their order. `row` gives the features of each.
 pub(crate) fn order<'a, T: Feature + Into<f64>>(
+    by: By,
+    ids: &ArrayRef,
+    row: impl Fn(u32) -> &'a [T],
+) -> Result<Vec<u32>> {
+    match by {
+        By::Id => by_id(ids, row),
+        By::Features => by_features(ids, row),
+    }
+}
+
+fn by_id<'a, T: Feature + Into<f64>>(
     ids: &ArrayRef,
     row: impl Fn(u32) -> &'a [T],
 ) -> Result<Vec<u32>> {
@@ -59,8 +79,7 @@ pub(crate) fn order<'a, T: Feature + Into<f64>>(
     Ok(order)
 }
 
-/// The rows by their features, which `row` gives, and those of equal features by the lists that they carry.
-pub(crate) fn by_features<'a, T: Feature + Into<f64>>(
+fn by_features<'a, T: Feature + Into<f64>>(
     carried: &ArrayRef,
     row: impl Fn(u32) -> &'a [T],
 ) -> Result<Vec<u32>> {
@@ -116,7 +135,7 @@ mod tests {
     fn by_id_then_by_features_and_null_last() {
         let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(3), None, Some(1), Some(3)]));
         let features = [5.0, 1.0, 0.0, 0.0, 7.0, 7.0, 5.0, 0.5];
-        let order = order(&ids, rows(&features, 2)).unwrap();
+        let order = order(By::Id, &ids, rows(&features, 2)).unwrap();
         assert_eq!(order, [2, 3, 0, 1]);
         let mut values = features;
         permute(&mut values, 2, order);
@@ -130,7 +149,7 @@ mod tests {
             Some(vec![Some(7.0)]),
             Some(vec![Some(-1.0)]),
         ]));
-        let order = by_features(&carried, rows(&[1.0_f32, 1.0, 0.5], 1)).unwrap();
+        let order = order(By::Features, &carried, rows(&[1.0_f32, 1.0, 0.5], 1)).unwrap();
         assert_eq!(order, [2, 1, 0]);
     }
 
@@ -149,6 +168,7 @@ mod tests {
     #[test]
     fn texts_have_an_order() {
         let ids: ArrayRef = Arc::new(StringArray::from(vec!["b", "a", ""]));
-        assert_eq!(order(&ids, rows(&[0.0_f32; 3], 1)).unwrap(), [2, 1, 0]);
+        let order = order(By::Id, &ids, rows(&[0.0_f32; 3], 1)).unwrap();
+        assert_eq!(order, [2, 1, 0]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{BooleanArray, UInt32Array};
+use datafusion::arrow::array::{Array, BooleanArray, UInt32Array};
 use datafusion::arrow::compute::{filter, take};
 use datafusion::catalog::Session;
 use datafusion::common::{DataFusionError, Result, exec_err};
@@ -23,10 +23,10 @@ use super::header::IndexHeader;
 use super::open::OpenIndex;
 use super::options::HnswSettings;
 use crate::held_ids::HeldIds;
-use crate::held_rows::Source;
+use crate::held_rows::{Prepare, Source};
 use crate::indexed_rows::HeldRows;
 use crate::memory::Budget;
-use crate::row_order;
+use crate::row_order::{self, By};
 
 const OTHERWISE: &str = "neighbours are sought without it";
 
@@ -96,21 +96,28 @@ impl StoredIndex {
         self.catalog.open_chosen(&self.found, &env, OTHERWISE).await
     }
 
-    /// Reads the ids of the rows of the index; `source` is what errors name.
+    /// Reads the ids of the rows of the index, in batches of these alone that go through `prepare`; `source` is what
+    /// errors name. `None` if there are rows that are not to be found, because they lack what they should carry in the
+    /// place of ids.
     pub(crate) async fn read(
         &self,
         index: Arc<OpenIndex>,
-        source: Source,
-        budget: Budget,
+        (source, by, budget): (Source, By, Budget),
+        prepare: &mut Prepare<'_>,
         context: &Arc<TaskContext>,
-    ) -> Result<StoredRows> {
+    ) -> Result<Option<StoredRows>> {
         let mut batches = self.ids.execute(0, Arc::clone(context))?;
         let (mut ids, mut next) = (HeldIds::default(), 0);
         while let Some(batch) = batches.next().await.transpose()? {
             let rows = next..next + batch.num_rows() as u64;
             next = rows.end;
+            let batch = prepare(&batch)?;
             let present = BooleanArray::new(index.positions.with_vector(rows), None);
-            ids.push(filter(batch.column(0), &present)?, &budget)
+            let found = filter(batch.column(0), &present)?;
+            if by == By::Features && found.null_count() > 0 {
+                return Ok(None);
+            }
+            ids.push(found, &budget)
                 .map_err(|error| source.exhausted(&error))?;
         }
         let expected = index.header.table_rows();
@@ -122,12 +129,13 @@ impl StoredIndex {
                 source.column
             );
         }
-        Ok(StoredRows {
+        Ok(Some(StoredRows {
             index,
             ids,
+            by,
             source,
             budget,
-        })
+        }))
     }
 }
 
@@ -155,6 +163,7 @@ pub(crate) struct StoredRows {
     index: Arc<OpenIndex>,
     /// By row of the index.
     ids: HeldIds,
+    by: By,
     source: Source,
     /// Of all that is held.
     budget: Budget,
@@ -165,18 +174,23 @@ impl StoredRows {
         self.index.graph.len()
     }
 
+    pub(crate) fn dimensions(&self) -> usize {
+        self.index.graph.dimensions()
+    }
+
     /// Rows that were mended when the index was built.
     pub(crate) fn repairs(&self) -> usize {
         let header = &self.index.header;
         header.unreachable_repaired + header.not_self_found_repaired
     }
 
-    /// Brings the rows into the order of their ids, see [`row_order`], in which rows that are searched are held. The
-    /// graph has the rows of each vertex in that order then, so that ties are broken as in a graph that was built.
+    /// Brings the rows into the order in which rows that are searched are held, see [`row_order`]. The graph has the
+    /// rows of each vertex in that order then, so that ties are broken as in a graph that was built.
     pub(crate) fn in_order(self, ef_search: usize) -> Result<HeldRows> {
         let Self {
             index,
             ids,
+            by,
             source,
             budget,
         } = self;
@@ -184,7 +198,7 @@ impl StoredRows {
         let (rows, id_bytes) = (ids.len(), ids.bytes());
         let mut ids = ids.concat(&source, &budget)?;
         let sorting = row_order::reserve(&source, &budget, rows, id_bytes)?;
-        let order = row_order::order(&ids, |row| index.graph.vector(row as usize))?;
+        let order = row_order::order(by, &ids, |row| index.graph.vector(row as usize))?;
         if !order.is_sorted() {
             budget
                 .reserve("the order of the rows to search", graph.reordered_bytes())

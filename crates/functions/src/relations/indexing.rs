@@ -24,10 +24,8 @@ const MEASURED: usize = 100;
 
 /// The rows that are searched for.
 pub(super) enum Queries<'a> {
-    /// As many as are searched.
+    /// Those that are searched.
     All,
-    /// So many.
-    Number(usize),
     /// Those of a stream, which are counted as far as that matters.
     Ahead(&'a mut LookAhead),
 }
@@ -37,7 +35,7 @@ impl Search {
     pub(super) async fn method_for(
         &self,
         rows: &SortedRows,
-        queries: Queries<'_>,
+        queries: &mut Queries<'_>,
     ) -> Result<NeighborMethod> {
         let method = self.method_of(rows.len(), rows.dimensions, queries).await?;
         let is_free = self.asked().is_none();
@@ -53,25 +51,22 @@ impl Search {
         &self,
         rows: usize,
         dimensions: usize,
-        queries: Queries<'_>,
+        queries: &mut Queries<'_>,
     ) -> Result<NeighborMethod> {
         if let Some(method) = self.asked() {
             return Ok(method);
         }
-        let number = match queries {
-            Queries::All => rows,
-            Queries::Number(number) => number,
-            Queries::Ahead(queries) => {
-                let Some(enough) = self.least_queries(rows, dimensions) else {
-                    return Ok(NeighborMethod::Exact);
-                };
-                return Ok(match queries.has(enough).await? {
-                    Some(true) => NeighborMethod::Hnsw,
-                    Some(false) | None => NeighborMethod::Exact,
-                });
-            }
+        let queries = match queries {
+            Queries::All => return Ok(self.choose(rows, rows, dimensions)),
+            Queries::Ahead(queries) => queries,
         };
-        Ok(self.choose(rows, number, dimensions))
+        let Some(enough) = self.least_queries(rows, dimensions) else {
+            return Ok(NeighborMethod::Exact);
+        };
+        Ok(match queries.has(enough).await? {
+            Some(true) => NeighborMethod::Hnsw,
+            Some(false) | None => NeighborMethod::Exact,
+        })
     }
 
     /// Whether there is memory for it.

@@ -33,6 +33,7 @@ use crate::indexed_rows::HeldRows;
 use crate::lle_embed::float_type;
 use crate::memory::Budget;
 use crate::progress::Announced;
+use crate::row_order::By;
 
 const NAME: &str = "knn";
 const ID: &str = "id";
@@ -111,6 +112,7 @@ fn plan(call: &Call) -> Result<LogicalPlan> {
         },
         dimensions: known_dimensions(fields[1].data_type()),
         search,
+        by: By::Id,
         stored: None,
     };
     let knn = Knn {
@@ -176,10 +178,12 @@ impl Reduction for Knn {
             return internal_err!("{NAME} has one input");
         };
         let baseline = BaselineMetrics::new(&metrics, 0);
-        let queries = Queries::All;
-        let read = self.rows.read(input, queries, &context, &baseline).await?;
+        let mut as_they_are = |batch: &RecordBatch| Ok(batch.clone());
+        let read = self
+            .rows
+            .read(input, Queries::All, &mut as_they_are, &context, &baseline);
         let schema = self.schema();
-        let Some(read) = read else {
+        let Some(read) = read.await? else {
             let nothing = stream::empty();
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, nothing)));
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::{DataFusionError, Result, internal_err, plan_err};
@@ -33,6 +34,7 @@ use crate::float_lists::FloatType;
 use crate::held_rows::Source;
 use crate::memory::Budget;
 use crate::progress::Announced;
+use crate::row_order::By;
 
 const NAME: &str = "knn_join";
 
@@ -153,6 +155,7 @@ fn plan(call: &Call) -> Result<LogicalPlan> {
             source: source(right_column),
             dimensions: known_dimensions(&right_type),
             search,
+            by: By::Id,
             stored: None,
         },
         schema: schema(
@@ -224,7 +227,11 @@ impl Reduction for KnnJoin {
         let ahead = Budget::new(context.memory_pool(), NAME);
         let mut left = LookAhead::new(left, ahead);
         let queries = Queries::Ahead(&mut left);
-        let read = self.right.read(right, queries, &context, &baseline).await?;
+        let mut as_they_are = |batch: &RecordBatch| Ok(batch.clone());
+        let read = self
+            .right
+            .read(right, queries, &mut as_they_are, &context, &baseline);
+        let read = read.await?;
         let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
         let announced = Arc::new(Announced::new(&context, Phase::Neighbors, 0));
         let (held, search) = match read {

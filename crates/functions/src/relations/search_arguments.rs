@@ -13,11 +13,11 @@ pub(super) const SEED: Parameter = Parameter::value("seed");
 pub(super) const METHOD_ARGUMENTS: &[(&str, &str)] = &[
     (
         "method",
-        "`exact`: all rows are compared. `hnsw`: through a graph (Malkov and Yashunin 2018) that is built for this \
-         call and finds most of the nearest rows. `auto`: whichever a cost model of rows, dimensions and k \
-         expects to be faster, and `exact` where the memory limit has no room for a graph; EXPLAIN shows the \
-         choice and the recall to expect, EXPLAIN ANALYZE the recall measured on a sample of up to 100 \
-         queries. `auto` when omitted.",
+        "`exact`: all rows are compared. `hnsw`: through a graph (Malkov and Yashunin 2018) that finds most of the \
+         nearest rows, and is built for this call unless there is an index that has it. `auto`: whichever a cost \
+         model of rows, dimensions and k expects to be faster, and `exact` where the memory limit has no room for \
+         a graph; EXPLAIN shows the choice and the recall to expect, EXPLAIN ANALYZE the recall measured on a \
+         sample of up to 100 queries. `auto` when omitted.",
     ),
     (
         "ef_search",
@@ -26,13 +26,17 @@ pub(super) const METHOD_ARGUMENTS: &[(&str, &str)] = &[
     ),
     (
         "m",
-        "Edges of a row in the graph, from 2 to 256; twice as many on its lowest level. 16 when omitted.",
+        "Edges of a row in the graph, from 2 to 256; twice as many on its lowest level. 16 when omitted, or what \
+         an index has.",
     ),
     (
         "ef_construction",
-        "Rows kept in view while the graph is built, at least `m`. 200 when omitted.",
+        "Rows kept in view while the graph is built, at least `m`. 200 when omitted, or what an index has.",
     ),
-    ("seed", "Of the graph. 0 when omitted."),
+    (
+        "seed",
+        "Of the graph. 0 when omitted, or what an index has.",
+    ),
 ];
 
 /// The arguments of `knn` and `knn_join` after those that name rows, and what they mean.

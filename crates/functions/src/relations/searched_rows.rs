@@ -1,4 +1,4 @@
-//! The rows that `knn` and `knn_join` search: through a stored index of theirs, or one that is made for the call.
+//! The rows that a function searches: through a stored index of theirs, or one that is made for the call.
 
 use std::sync::Arc;
 
@@ -13,10 +13,11 @@ use super::indexing::{Building, Queries, SearchMetrics, indexed};
 use super::search::Search;
 use crate::fit_task::blocking;
 use crate::float_lists::FloatType;
-use crate::held_rows::{Collector, Source};
+use crate::held_rows::{Collector, Prepare, Source};
 use crate::index::{IndexHeader, StoredIndex, StoredRows};
 use crate::indexed_rows::{HeldRows, IndexKind, SortedRows};
 use crate::memory::Budget;
+use crate::row_order::By;
 
 /// Which rows are searched, and how.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub(super) struct SearchedRows {
     /// Of the features, where their type tells.
     pub(super) dimensions: Option<usize>,
     pub(super) search: Search,
+    /// The order in which they are held.
+    pub(super) by: By,
     /// An index of these rows.
     pub(super) stored: Option<Arc<StoredIndex>>,
 }
@@ -76,45 +79,45 @@ impl SearchedRows {
     }
 
     /// Reads them: ids and features from `rows`, or the ids alone where an index that is there is the way to search
-    /// them for `queries`. `None` where no row has features.
+    /// them for `queries`. Batches go through `prepare` first. `None` where no row has features.
     pub(super) async fn read(
         &self,
         rows: SendableRecordBatchStream,
-        queries: Queries<'_>,
+        mut queries: Queries<'_>,
+        prepare: &mut Prepare<'_>,
         context: &Arc<TaskContext>,
         baseline: &BaselineMetrics,
     ) -> Result<Option<ReadRows>> {
-        let budget = Budget::new(context.memory_pool(), self.source.function);
-        let source = self.source.clone();
-        let open = match &self.stored {
+        let (source, by) = (&self.source, self.by);
+        let budget = Budget::new(context.memory_pool(), source.function);
+        let index = match &self.stored {
             Some(stored) => stored.open(context).await.map(|index| (stored, index)),
             None => None,
         };
-        let Some((stored, index)) = open else {
-            let held = Collector::new(source, budget)
-                .collect(rows, baseline)
-                .await?;
-            let Some(held) = held else {
-                return Ok(None);
-            };
-            let method = self.search.method_for(&held, queries).await?;
-            return Ok(Some(ReadRows::Features(held, self.search.index(method))));
+        let mut is_exact = false;
+        if let Some((stored, index)) = index {
+            let search = self.search.through(&index.header);
+            let (rows, dimensions) = (index.header.rows as usize, index.header.dimensions);
+            let method = search.method_of(rows, dimensions, &mut queries).await?;
+            is_exact = method == NeighborMethod::Exact;
+            if !is_exact {
+                let how = (source.clone(), by, budget.sibling());
+                let rows = stored.read(index, how, prepare, context).await?;
+                if let Some(rows) = rows {
+                    return Ok(Some(ReadRows::OfIndex(rows, search.ef_search)));
+                }
+            }
+        }
+        let rows = Collector::new(source.clone(), by, budget).collect(rows, prepare, baseline);
+        let Some(rows) = rows.await? else {
+            return Ok(None);
         };
-        let search = self.search.through(&index.header);
-        let count = index.header.rows as usize;
-        let method = search.method_of(count, index.header.dimensions, queries);
-        Ok(match method.await? {
-            NeighborMethod::Exact => {
-                let held = Collector::new(source, budget)
-                    .collect(rows, baseline)
-                    .await?;
-                held.map(|held| ReadRows::Features(held, search.index(NeighborMethod::Exact)))
-            }
-            NeighborMethod::Hnsw => {
-                let rows = stored.read(index, source, budget, context).await?;
-                Some(ReadRows::OfIndex(rows, search.ef_search))
-            }
-        })
+        let method = if is_exact {
+            NeighborMethod::Exact
+        } else {
+            self.search.method_for(&rows, &mut queries).await?
+        };
+        Ok(Some(ReadRows::Features(rows, self.search.index(method))))
     }
 }
 
@@ -130,6 +133,13 @@ impl ReadRows {
         match self {
             Self::Features(rows, _) => rows.len(),
             Self::OfIndex(rows, _) => rows.len(),
+        }
+    }
+
+    pub(super) fn dimensions(&self) -> usize {
+        match self {
+            Self::Features(rows, _) => rows.dimensions,
+            Self::OfIndex(rows, _) => rows.dimensions(),
         }
     }
 

@@ -422,3 +422,44 @@ async fn an_index_in_an_object_store_is_found() {
         assert!(planned(&connected(), &sql).await.contains("(index=i, "));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attention_is_that_over_keys_from_a_graph_that_is_built() {
+    let session = session();
+    let (_directory, table) = lake(&session).await;
+    for (name, metric) in [("l2", "l2"), ("dot", "inner_product"), ("cosine", "cosine")] {
+        let with = format!("metric = '{metric}', {SMALL}");
+        index(&session, name, &table, &with).await;
+    }
+    let queries = format!("(SELECT id, v FROM {table} WHERE id % 50 < 2)");
+    let call = |value: &str, how: &str| {
+        let arguments = format!("{queries}, id, v, {table}, v, {value}, {AS_SMALL}, {how}");
+        [
+            format!("SELECT * FROM attention_topk({arguments})"),
+            format!("SELECT * FROM attention_topk_error({arguments}, seed => 0)"),
+        ]
+    };
+    let carried = "arrow_cast(make_array(id % 100, grp), 'List(Float32)')";
+    for (similarity, ef_search) in [("dot", 8), ("l2", 8), ("cosine", ROWS)] {
+        let how = format!("k => 4, similarity => '{similarity}', ef_search => {ef_search}");
+        for sql in call("v", &how).iter().chain(&call(carried, &how)) {
+            let plan = planned(&session, sql).await;
+            let expected = format!("method=hnsw (index={similarity}, ef_search={ef_search}, ");
+            assert!(plan.contains(&expected), "{plan}");
+        }
+    }
+    let how = "k => 4, ef_search => 8";
+    // Which rows have no value is seen when they are read.
+    for sql in &call("CASE WHEN id % 5 <> 0 THEN v END", how) {
+        assert!(planned(&session, sql).await.contains("(index=dot, "));
+    }
+    for sql in &call("w", how) {
+        assert!(!planned(&session, sql).await.contains("index="));
+    }
+    let ragged = "CASE WHEN id = 1500 THEN arrow_cast([1, 2], 'List(Float32)')
+        ELSE arrow_cast(v, 'List(Float32)') END";
+    for sql in &call(ragged, how) {
+        let message = failure(&session, sql).await;
+        assert!(message.contains("row 499 of its batch"), "{message}");
+    }
+}
