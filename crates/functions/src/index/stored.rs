@@ -22,6 +22,7 @@ use super::choose::{Wanted, choose};
 use super::header::IndexHeader;
 use super::open::OpenIndex;
 use super::options::HnswSettings;
+use crate::evaluator::off_the_async_threads;
 use crate::held_ids::HeldIds;
 use crate::held_rows::{Prepare, Source};
 use crate::indexed_rows::HeldRows;
@@ -111,7 +112,7 @@ impl StoredIndex {
         while let Some(batch) = batches.next().await.transpose()? {
             let rows = next..next + batch.num_rows() as u64;
             next = rows.end;
-            let batch = prepare(&batch)?;
+            let batch = off_the_async_threads(|| prepare(&batch))?;
             let present = BooleanArray::new(index.positions.with_vector(rows), None);
             let found = filter(batch.column(0), &present)?;
             if by == By::Features && found.null_count() > 0 {
