@@ -84,8 +84,15 @@ async fn what_was_found_is_measured_and_features_are_not_read() {
         // Every 64th of 2,770 queries, of 12 neighbours each.
         assert!(text.contains("/528)"), "{text}");
         assert!((90.0..=100.0).contains(&recall), "{recall}");
-        let scan = text.lines().rfind(|line| line.contains("DataSourceExec"));
-        assert!(scan.unwrap().contains("metrics=[]"), "{text}");
+        run(&session, "SET hnsw.enabled = false").await;
+        let without = run(&session, &sql).await;
+        run(&session, "SET hnsw.enabled = true").await;
+        let [read, all] = [&text, &without].map(|text| {
+            let bytes = text.rsplit("bytes_scanned=").next().unwrap();
+            let kilobytes = bytes.split(" K").next().unwrap();
+            kilobytes.parse::<f64>().unwrap()
+        });
+        assert!(read < all / 2.0, "{read} {all}");
     }
 }
 
