@@ -1,8 +1,8 @@
 //! Rows that are collected in memory for their neighbours to be found: ids and features.
 
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::arrow::compute::{concat, filter, take};
+use datafusion::arrow::compute::{filter, take};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err, internal_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::metrics::BaselineMetrics;
@@ -15,9 +15,10 @@ use crate::features::{Matrix, Site, check_dimensions, extract, measure};
 use crate::fit::row_error;
 use crate::fit_task::blocking;
 use crate::float_lists::FloatType;
+use crate::held_ids::HeldIds;
 use crate::indexed_rows::SortedRows;
-use crate::memory::{Budget, array_bytes, resources_exhausted};
-use crate::row_order;
+use crate::memory::{Budget, resources_exhausted};
+use crate::row_order::{self, By};
 
 /// Which rows are read, and as what.
 #[derive(Debug, Clone)]
@@ -125,14 +126,17 @@ fn check<T: Feature + Default>(
     }
 }
 
+/// What is made of each batch before its rows are held.
+pub(crate) type Prepare<'a> = dyn FnMut(&RecordBatch) -> Result<RecordBatch> + Send + 'a;
+
 /// Collects rows, whose memory it takes from the pool.
 pub(crate) struct Collector {
     source: Source,
     budget: Budget,
     dimensions: Option<usize>,
-    ids: Vec<ArrayRef>,
+    ids: HeldIds,
     features: Values,
-    by_features: bool,
+    by: By,
 }
 
 /// Row by row.
@@ -142,22 +146,24 @@ pub(crate) enum Values {
 }
 
 impl Collector {
-    /// Adds all batches of `input`; `None` where no row has features.
+    /// Adds all batches of `input` as `prepare` makes them; `None` where no row has features.
     pub(crate) async fn collect(
         mut self,
         mut input: SendableRecordBatchStream,
+        prepare: &mut Prepare<'_>,
         baseline: &BaselineMetrics,
     ) -> Result<Option<SortedRows>> {
         while let Some(batch) = input.next().await.transpose()? {
             let _timer = baseline.elapsed_compute().timer();
-            off_the_async_threads(|| self.add(&batch))?;
+            off_the_async_threads(|| self.add(&prepare(&batch)?))?;
         }
         drop(input);
         let _timer = baseline.elapsed_compute().timer();
         blocking(move || self.finish()).await
     }
 
-    pub(crate) fn new(source: Source, budget: Budget) -> Self {
+    /// Of rows that are to be in an order.
+    pub(crate) fn new(source: Source, by: By, budget: Budget) -> Self {
         let features = match source.float {
             FloatType::Float32 => Values::Float32(vec![]),
             FloatType::Float64 => Values::Float64(vec![]),
@@ -166,16 +172,10 @@ impl Collector {
             source,
             budget,
             dimensions: None,
-            ids: vec![],
+            ids: HeldIds::default(),
             features,
-            by_features: false,
+            by,
         }
-    }
-
-    /// The rows are to be in the order of their features first: what comes beside those are no ids.
-    pub(crate) fn by_features(mut self) -> Self {
-        self.by_features = true;
-        self
     }
 
     /// Adds a batch of ids and features.
@@ -193,13 +193,8 @@ impl Collector {
             _ => return internal_err!("rows were read as another float type"),
         };
         grown
-            .and_then(|()| {
-                let bytes = array_bytes(&rows.ids);
-                self.budget.reserve("the ids of the rows to search", bytes)
-            })
-            .map_err(|error| self.source.exhausted(&error))?;
-        self.ids.push(rows.ids);
-        Ok(())
+            .and_then(|()| self.ids.push(rows.ids, &self.budget))
+            .map_err(|error| self.source.exhausted(&error))
     }
 
     /// Puts what was collected in order; `None` where there was nothing.
@@ -207,7 +202,7 @@ impl Collector {
         let Some(dimensions) = self.dimensions else {
             return Ok(None);
         };
-        let rows: usize = self.ids.iter().map(Array::len).sum();
+        let (rows, id_bytes) = (self.ids.len(), self.ids.bytes());
         if u32::try_from(rows).is_err() {
             return exec_err!(
                 "{} holds at most {} rows, got {rows}: search a part of them (WHERE)",
@@ -215,24 +210,14 @@ impl Collector {
                 u32::MAX
             );
         }
-        let parts: Vec<&dyn Array> = self.ids.iter().map(AsRef::as_ref).collect();
-        let id_bytes = parts.iter().map(|ids| array_bytes(*ids)).sum();
-        let reserve = |purpose, bytes| {
-            let reserved = self.budget.reserve(purpose, bytes);
-            reserved.map_err(|error| self.source.exhausted(&error))
-        };
-        reserve("the ids of the rows to search", id_bytes)?;
-        let mut ids = concat(&parts)?;
-        drop(self.ids);
-        self.budget.release(id_bytes);
-        let sorting = row_order::predicted_bytes(rows, id_bytes) + id_bytes;
-        reserve("sorting the rows to search", sorting)?;
+        let mut ids = self.ids.concat(&self.source, &self.budget)?;
+        let sorting = row_order::reserve(&self.source, &self.budget, rows, id_bytes)?;
         let mut features = self.features;
         match &mut features {
-            Values::Float32(values) => sort(&mut ids, values, dimensions, self.by_features)?,
-            Values::Float64(values) => sort(&mut ids, values, dimensions, self.by_features)?,
+            Values::Float32(values) => sort(&mut ids, values, dimensions, self.by)?,
+            Values::Float64(values) => sort(&mut ids, values, dimensions, self.by)?,
         }
-        self.budget.release(sorting);
+        drop(sorting);
         Ok(Some(SortedRows {
             id_bytes: id_bytes.div_ceil(rows),
             ids,
@@ -250,13 +235,9 @@ fn sort<T: Feature + Into<f64>>(
     ids: &mut ArrayRef,
     features: &mut [T],
     dimensions: usize,
-    by_features: bool,
+    by: By,
 ) -> Result<()> {
-    let order = if by_features {
-        row_order::by_features(ids, features, dimensions)?
-    } else {
-        row_order::order(ids, features, dimensions)?
-    };
+    let order = row_order::order(by, ids, row_order::rows(features, dimensions))?;
     if !order.is_sorted() {
         *ids = take(ids, &UInt32Array::from(order.clone()), None)?;
         row_order::permute(features, dimensions, order);

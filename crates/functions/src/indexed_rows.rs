@@ -5,14 +5,14 @@ use std::ops::Range;
 use datafusion::arrow::array::{Array, ArrayRef};
 use datafusion::common::{Result, exec_datafusion_err, internal_err};
 use lakefold_manifold::{
-    ApproximateIndex, Control, ExactIndex, Feature, HnswAudit, HnswOptions, ManifoldError, Metric,
-    Nearest, NeighborMethod,
+    ApproximateIndex, Control, ExactIndex, Feature, Hnsw, HnswAudit, HnswOptions, ManifoldError,
+    Metric, Nearest, NeighborMethod,
 };
 use ndarray::{Array2, ArrayView2, s};
 
 use crate::features::Matrix;
 use crate::held_rows::{Source, Values};
-use crate::memory::Budget;
+use crate::memory::{Budget, array_bytes};
 
 /// Rows in their order, see [`crate::row_order`], before they are searched.
 pub(crate) struct SortedRows {
@@ -183,6 +183,24 @@ impl<T: Feature> Searched<T> {
 }
 
 impl HeldRows {
+    /// The rows of a graph that is there, which are in their order.
+    pub(crate) fn of_graph(
+        graph: Hnsw,
+        ef_search: usize,
+        ids: ArrayRef,
+        source: Source,
+        budget: Budget,
+    ) -> Self {
+        let graph = Box::new(ApproximateIndex::of_graph(graph, ef_search));
+        Self {
+            index: Index::Float32(Searched::Graph(graph)),
+            id_bytes: array_bytes(&ids).div_ceil(ids.len().max(1)),
+            ids,
+            source,
+            budget,
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.ids.len()
     }

@@ -39,6 +39,7 @@ mod fit_task;
 mod float_lists;
 mod group;
 mod groups;
+mod held_ids;
 mod held_rows;
 mod index;
 mod indexed_rows;
@@ -95,6 +96,8 @@ pub use register::{
     WINDOW_FUNCTION_NAMES, all_aggregate_udfs, all_scalar_udfs, all_window_udfs, function_names,
     physical_optimizer_rules, register_all,
 };
-pub use relations::{LakefoldRelations, relation_documentation, relation_functions};
+pub use relations::{
+    LakefoldRelations, relation_documentation, relation_functions, relation_inputs,
+};
 pub use softmax::Softmax;
 pub use wide_scans::{CutWideScans, WIDE_BATCH_BYTES};

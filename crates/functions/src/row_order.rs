@@ -10,6 +10,9 @@ use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use lakefold_manifold::Feature;
 
+use crate::held_rows::Source;
+use crate::memory::Budget;
+
 /// Ascending, NULL last, as ORDER BY has it.
 fn sort_field(data_type: &DataType) -> SortField {
     let options = SortOptions {
@@ -19,47 +22,78 @@ fn sort_field(data_type: &DataType) -> SortField {
     SortField::new_with_options(data_type.clone(), options)
 }
 
-/// Bytes that [`order`] allocates for ids of `id_bytes` bytes in total.
-pub(crate) fn predicted_bytes(rows: usize, id_bytes: usize) -> usize {
+/// Takes the memory that [`order`] allocates for ids of `id_bytes` bytes in total, and that of a sorted copy of
+/// them, for as long as what it returns is kept.
+pub(crate) fn reserve(
+    source: &Source,
+    budget: &Budget,
+    rows: usize,
+    id_bytes: usize,
+) -> Result<Budget> {
     // Encoded texts come in blocks of 32 bytes with one more each; an offset and a place a row.
-    2 * id_bytes + rows * (size_of::<usize>() + size_of::<u32>() + 2)
+    let bytes = 3 * id_bytes + rows * (size_of::<usize>() + size_of::<u32>() + 2);
+    let sorting = budget.sibling();
+    sorting
+        .reserve("sorting the rows to search", bytes)
+        .map_err(|error| source.exhausted(&error))?;
+    Ok(sorting)
 }
 
-/// The rows by id, and those of one id by their features, `dimensions` numbers a row.
-pub(crate) fn order<T: Feature + Into<f64>>(
+/// The rows of features that are held one after the other, `dimensions` numbers a row.
+pub(crate) fn rows<'a, T>(features: &'a [T], dimensions: usize) -> impl Fn(u32) -> &'a [T] {
+    move |row| &features[row as usize * dimensions..][..dimensions]
+}
+
+/// What comes first in the order of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// Their ids, and their features where those are equal.
+    Id,
+    /// Their features, and where those are equal the lists that they carry in the place of ids.
+    Features,
+}
+
+/// The rows in their order. `row` gives the features of each.
+pub(crate) fn order<'a, T: Feature + Into<f64>>(
+    by: By,
     ids: &ArrayRef,
-    features: &[T],
-    dimensions: usize,
+    row: impl Fn(u32) -> &'a [T],
+) -> Result<Vec<u32>> {
+    match by {
+        By::Id => by_id(ids, row),
+        By::Features => by_features(ids, row),
+    }
+}
+
+fn by_id<'a, T: Feature + Into<f64>>(
+    ids: &ArrayRef,
+    row: impl Fn(u32) -> &'a [T],
 ) -> Result<Vec<u32>> {
     let converter = RowConverter::new(vec![sort_field(ids.data_type())])?;
     let keys = converter.convert_columns(std::slice::from_ref(ids))?;
     let mut order: Vec<u32> = (0..ids.len() as u32).collect();
     order.sort_unstable_by(|&a, &b| {
         let by_id = keys.row(a as usize).cmp(&keys.row(b as usize));
-        by_id.then_with(|| compare(features, dimensions, a, b))
+        by_id.then_with(|| compare(row(a), row(b)))
     });
     Ok(order)
 }
 
-/// The rows by their features, `dimensions` numbers a row, and those of equal features by the lists that they
-/// carry.
-pub(crate) fn by_features<T: Feature + Into<f64>>(
+fn by_features<'a, T: Feature + Into<f64>>(
     carried: &ArrayRef,
-    features: &[T],
-    dimensions: usize,
+    row: impl Fn(u32) -> &'a [T],
 ) -> Result<Vec<u32>> {
     let by_carried = make_comparator(carried, carried, SortOptions::default())?;
     let mut order: Vec<u32> = (0..carried.len() as u32).collect();
     order.sort_unstable_by(|&a, &b| {
-        let by_features = compare(features, dimensions, a, b);
+        let by_features = compare(row(a), row(b));
         by_features.then_with(|| by_carried(a as usize, b as usize))
     });
     Ok(order)
 }
 
-fn compare<T: Feature + Into<f64>>(features: &[T], dimensions: usize, a: u32, b: u32) -> Ordering {
-    let row = |row: u32| &features[row as usize * dimensions..][..dimensions];
-    let mut pairs = row(a).iter().zip(row(b));
+fn compare<T: Feature + Into<f64>>(a: &[T], b: &[T]) -> Ordering {
+    let mut pairs = a.iter().zip(b);
     let orders = pairs.find_map(|(&a, &b)| {
         let order = a.into().total_cmp(&b.into());
         order.is_ne().then_some(order)
@@ -101,7 +135,7 @@ mod tests {
     fn by_id_then_by_features_and_null_last() {
         let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(3), None, Some(1), Some(3)]));
         let features = [5.0, 1.0, 0.0, 0.0, 7.0, 7.0, 5.0, 0.5];
-        let order = order(&ids, &features, 2).unwrap();
+        let order = order(By::Id, &ids, rows(&features, 2)).unwrap();
         assert_eq!(order, [2, 3, 0, 1]);
         let mut values = features;
         permute(&mut values, 2, order);
@@ -115,7 +149,7 @@ mod tests {
             Some(vec![Some(7.0)]),
             Some(vec![Some(-1.0)]),
         ]));
-        let order = by_features(&carried, &[1.0_f32, 1.0, 0.5], 1).unwrap();
+        let order = order(By::Features, &carried, rows(&[1.0_f32, 1.0, 0.5], 1)).unwrap();
         assert_eq!(order, [2, 1, 0]);
     }
 
@@ -134,6 +168,7 @@ mod tests {
     #[test]
     fn texts_have_an_order() {
         let ids: ArrayRef = Arc::new(StringArray::from(vec!["b", "a", ""]));
-        assert_eq!(order(&ids, &[0.0_f32; 3], 1).unwrap(), [2, 1, 0]);
+        let order = order(By::Id, &ids, rows(&[0.0_f32; 3], 1)).unwrap();
+        assert_eq!(order, [2, 1, 0]);
     }
 }

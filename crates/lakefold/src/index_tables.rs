@@ -11,7 +11,9 @@ use datafusion::datasource::source_as_provider;
 use datafusion::error::Result;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::LogicalPlan;
-use lakefold_functions::{INDEX_EXTENSION, IndexPlace, IndexedTable, TableDirectory};
+use lakefold_functions::{
+    INDEX_EXTENSION, IndexPlace, IndexedTable, TableDirectory, relation_inputs,
+};
 use lakefold_lake::{FilesTable, Location, register_store};
 use object_store::path::Path;
 
@@ -63,16 +65,7 @@ impl Session {
     /// Looks for indexes beside the remote tables of a plan; local ones are found when they are needed.
     pub(crate) async fn find_remote_indexes(&self, plan: &LogicalPlan) -> Result<()> {
         let mut directories = Vec::new();
-        plan.apply_with_subqueries(|node| {
-            if let LogicalPlan::TableScan(scan) = node
-                && let Ok(provider) = source_as_provider(&scan.source)
-                && let Some((directory, _)) = directory_of(provider.as_ref())
-                && !directory.is_local()
-            {
-                directories.push(directory);
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
+        add_remote_directories(plan, &mut directories)?;
         if directories.is_empty() {
             return Ok(());
         }
@@ -84,6 +77,24 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Those of tables in the arguments of functions in FROM included.
+fn add_remote_directories(plan: &LogicalPlan, found: &mut Vec<TableDirectory>) -> Result<()> {
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(provider) = source_as_provider(&scan.source)
+        {
+            for input in relation_inputs(provider.as_ref()) {
+                add_remote_directories(input, found)?;
+            }
+            let directory = directory_of(provider.as_ref());
+            let remote = directory.filter(|(directory, _)| !directory.is_local());
+            found.extend(remote.map(|(directory, _)| directory));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
 }
 
 /// The directory of a table of files, and what of it the table is.

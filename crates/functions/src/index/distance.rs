@@ -6,21 +6,16 @@ use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{Result, ScalarValue};
-use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, ParquetRowSelection};
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, ParquetSource};
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::functions_nested::cosine_distance::CosineDistance;
 use datafusion::functions_nested::distance::ArrayDistance;
 use datafusion::functions_nested::inner_product::InnerProduct;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
-use datafusion::physical_expr::projection::{ProjectionExprs, update_expr};
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr, ScalarFunctionExpr};
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::filter::FilterExec;
-use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use lakefold_manifold::Metric;
+
+use super::at_scan::{AtScan, at_scan};
 
 /// The k rows of a Parquet scan nearest to a vector.
 #[derive(Debug, Clone)]
@@ -39,7 +34,7 @@ pub(crate) struct NearestQuery {
 }
 
 /// The query that a sort asks, and the scan that it asks it of; `None` for any other sort.
-pub(crate) fn nearest_query(sort: &SortExec) -> Result<Option<(NearestQuery, FileScanConfig)>> {
+pub(crate) fn nearest_query(sort: &SortExec) -> Result<Option<(NearestQuery, AtScan<'_>)>> {
     let fetch = sort
         .fetch()
         .filter(|k| *k > 0 && !sort.preserve_partitioning());
@@ -53,14 +48,16 @@ pub(crate) fn nearest_query(sort: &SortExec) -> Result<Option<(NearestQuery, Fil
     let Some(found) = at_scan(Arc::clone(expr), sort.input())? else {
         return Ok(None);
     };
-    let Some((metric, column, constant)) = distance(&found.expr) else {
+    let expr = found.over_table()?;
+    let Some((metric, column, constant)) = distance(&expr) else {
         return Ok(None);
     };
     if options.descending != (metric == Metric::InnerProduct) {
         return Ok(None);
     }
-    let file_schema = found.scan.file_schema();
-    let is_in_files = file_schema.field_with_name(column.name()).is_ok();
+    if !found.is_in_files(column) {
+        return Ok(None);
+    }
     let query = NearestQuery {
         metric,
         column: column.name().to_owned(),
@@ -70,69 +67,7 @@ pub(crate) fn nearest_query(sort: &SortExec) -> Result<Option<(NearestQuery, Fil
         nulls_first: options.nulls_first,
         is_filtered: found.is_filtered,
     };
-    Ok(is_in_files.then(|| (query, found.scan.clone())))
-}
-
-/// An expression that was followed to the scan that its columns are from.
-struct AtScan<'a> {
-    /// Over the columns of the scan's table.
-    expr: Arc<dyn PhysicalExpr>,
-    scan: &'a FileScanConfig,
-    /// Whether filters lie between.
-    is_filtered: bool,
-}
-
-/// Follows an expression over a plan's columns, where nothing but projections and filters lie between it and a scan.
-fn at_scan(
-    expr: Arc<dyn PhysicalExpr>,
-    plan: &Arc<dyn ExecutionPlan>,
-) -> Result<Option<AtScan<'_>>> {
-    if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
-        return match update_expr(&expr, projection.expr(), true)? {
-            Some(expr) => at_scan(expr, projection.input()),
-            None => Ok(None),
-        };
-    }
-    if let Some(filter) = plan.downcast_ref::<FilterExec>() {
-        let expr = match filter.projection() {
-            Some(kept) => {
-                let kept = ProjectionExprs::from_indices(kept, &filter.input().schema());
-                kept.unproject_expr(&expr)?
-            }
-            None => expr,
-        };
-        let found = at_scan(expr, filter.input())?;
-        return Ok(found.map(|found| AtScan {
-            is_filtered: true,
-            ..found
-        }));
-    }
-    let Some(source) = plan.downcast_ref::<DataSourceExec>() else {
-        return Ok(None);
-    };
-    let Some((scan, _)) = source.downcast_to_file_source::<ParquetSource>() else {
-        return Ok(None);
-    };
-    // Rows are fetched by their place in whole files, so nothing may drop some while reading.
-    let files = || scan.file_groups.iter().flat_map(FileGroup::iter);
-    let is_whole = scan.limit.is_none()
-        && scan.file_source().filter().is_none()
-        && files().all(|file| {
-            file.range.is_none()
-                && file.extension::<ParquetAccessPlan>().is_none()
-                && file.extension::<ParquetRowSelection>().is_none()
-        })
-        && files().next().is_some();
-    let expr = match scan.file_source().projection() {
-        _ if !is_whole => None,
-        Some(projection) => Some(projection.unproject_expr(&expr)?),
-        None => Some(expr),
-    };
-    Ok(expr.map(|expr| AtScan {
-        expr,
-        scan,
-        is_filtered: false,
-    }))
+    Ok(Some((query, found)))
 }
 
 /// A distance between a column and a constant.

@@ -22,11 +22,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::candidates::Candidates;
 use super::fetch::fetch;
-use super::reading::text;
 use super::scan::IndexScan;
 use crate::memory::{Budget, batch_bytes, resources_exhausted};
 
 const NAME: &str = "HnswScanExec";
+/// What is done where there is no index.
+pub(crate) const EXACTLY: &str = "the query is answered exactly, by comparing every row";
 /// Rows of a small index that are fetched by place rather than all read.
 const FEW: u64 = 512;
 /// Of a larger one, one in so many: beyond that, nearly every page of the files would be read anyway.
@@ -194,15 +195,9 @@ impl Search {
     async fn run(self) -> Result<SendableRecordBatchStream> {
         let scan = &self.scan;
         let env = self.context.runtime_env();
-        let index = match scan.catalog.open(&scan.found.place, &env).await {
-            Ok(index) if index.header == scan.found.header => index,
-            // Rebuilt between planning and now.
-            Ok(_) => return self.exact(),
-            Err(error) => {
-                let error = text(&error);
-                tracing::warn!("{error}; the query is answered exactly, by comparing every row");
-                return self.exact();
-            }
+        let index = scan.catalog.open_chosen(&scan.found, &env, EXACTLY);
+        let Some(index) = index.await else {
+            return self.exact();
         };
         let query = &scan.query;
         let most = most_candidates(index.header.rows);

@@ -3,9 +3,11 @@
 //! [`build_index`] writes one, [`IndexCatalog`] finds and opens them, and [`SearchWithHnsw`] answers queries from
 //! them.
 
+mod at_scan;
 mod build;
 mod candidates;
 mod catalog;
+mod choose;
 mod distance;
 mod exec;
 mod fetch;
@@ -22,6 +24,7 @@ mod reading;
 mod rule;
 mod scan;
 mod search;
+mod stored;
 mod table;
 mod verify;
 mod written;
@@ -39,3 +42,5 @@ pub use rule::SearchWithHnsw;
 pub use search::search_index;
 pub use table::IndexedTable;
 pub use verify::{IndexCheck, verify_index};
+
+pub(crate) use stored::{StoredIndex, StoredRows};

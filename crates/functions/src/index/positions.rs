@@ -1,6 +1,10 @@
 //! Which row of the table each row of an index is.
 
 use std::io::{self, Write};
+use std::ops::Range;
+
+use datafusion::arrow::array::BooleanBufferBuilder;
+use datafusion::arrow::buffer::BooleanBuffer;
 
 /// Numbers of rows, counted through all files of the table, growing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +50,22 @@ impl Positions {
         }
     }
 
+    /// Which rows of a part of the table are in the index.
+    pub(crate) fn with_vector(&self, part: Range<u64>) -> BooleanBuffer {
+        let length = usize::try_from(part.end - part.start).unwrap_or(0);
+        let Self::Some { rows, .. } = self else {
+            return BooleanBuffer::new_set(length);
+        };
+        let mut are_in = BooleanBufferBuilder::new(length);
+        are_in.append_n(length, false);
+        let first = rows.partition_point(|row| *row < part.start);
+        let within = rows[first..].iter().take_while(|row| **row < part.end);
+        for row in within {
+            are_in.set_bit((row - part.start) as usize, true);
+        }
+        are_in.finish()
+    }
+
     /// The rows of the table that have no vector, in order.
     pub(crate) fn without_vector(&self) -> Box<dyn Iterator<Item = u64> + Send + '_> {
         match self {
@@ -71,6 +91,9 @@ mod tests {
         assert_eq!(positions.table_row(1), Some(2));
         assert_eq!(positions.table_row(3), None);
         assert_eq!(positions.without_vector().collect::<Vec<_>>(), [1, 4, 5]);
+        let with_vector = |part| positions.with_vector(part).iter().collect::<Vec<_>>();
+        assert_eq!(with_vector(1..4), [false, true, true]);
+        assert_eq!(with_vector(4..6), [false, false]);
         assert_eq!(Positions::read(Some(&bytes), 3, 3), None);
         assert_eq!(Positions::read(Some(&bytes[1..]), 3, 6), None);
         Positions::write(&[1], &mut bytes).unwrap();
@@ -78,6 +101,7 @@ mod tests {
         let all = Positions::read(None, 3, 3).unwrap();
         assert_eq!((all.table_row(2), all.table_row(3)), (Some(2), None));
         assert_eq!(all.without_vector().count(), 0);
+        assert_eq!(all.with_vector(1..3).count_set_bits(), 2);
         assert_eq!(Positions::read(None, 2, 3), None);
     }
 }

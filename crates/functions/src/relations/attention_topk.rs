@@ -8,9 +8,11 @@ use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch};
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::Session;
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{TryStreamExt, stream};
@@ -18,11 +20,12 @@ use lakefold_manifold::{NeighborMethod, Phase};
 
 use super::Signature;
 use super::call::{Call, Parameter};
-use super::indexing::{Building, SearchMetrics, indexed};
+use super::indexing::{Building, SearchMetrics};
 use super::look_ahead::LookAhead;
 use super::nearest::{PartControl, next_part, slices};
 use super::reduction::{Reduction, scan};
-use super::search::{EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEED};
+use super::search_arguments::{EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEED};
+use super::searched_rows::ReadRows;
 use super::topk_error::ErrorMetrics;
 use super::topk_keys::{Attended, TopKeys};
 use super::topk_plan::{TopK, described};
@@ -106,7 +109,9 @@ pub(crate) const SIGNATURE: Signature = Signature {
         EXPLAIN ANALYZE shows the difference; `attention_topk_error`, with the same arguments, returns it. \
         Scores and sums are taken in `DOUBLE`. A query that is NULL gets NULL, and so does every query where \
         there are no keys. NaN and infinity are errors that name the row.\n\n\
-        The same queries and keys give the same result, whatever the threads and the order of `keys`.",
+        The same queries and keys give the same result, whatever the threads and the order of `keys`. A stored \
+        index of the keys, of the metric `inner_product`, `cosine` or `l2` as `similarity` has it, is searched as \
+        by `knn`, if queries, keys and values are `FLOAT` or smaller and every key has a value.",
     arguments: &[ROWS_ARGUMENTS, ATTENTION_ARGUMENTS, METHOD_ARGUMENTS],
     example: "What the digits nearest in kind to each new one look like, on average:
 
@@ -134,7 +139,7 @@ fn plan(call: &Call) -> Result<LogicalPlan> {
     scan(NAME, Arc::new(attention), inputs)
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct AttentionTopK {
     topk: TopK,
     schema: SchemaRef,
@@ -150,6 +155,20 @@ impl fmt::Display for AttentionTopK {
 impl Reduction for AttentionTopK {
     fn describe(&self, rows: &[Option<usize>]) -> String {
         described(NAME, &self.topk, rows)
+    }
+
+    fn through_indexes(
+        &self,
+        inputs: &[Arc<dyn ExecutionPlan>],
+        session: &dyn Session,
+    ) -> Result<Option<Arc<dyn Reduction>>> {
+        let topk = self.topk.through_index(inputs, session)?;
+        Ok(topk.map(|topk| {
+            Arc::new(Self {
+                topk,
+                ..self.clone()
+            }) as _
+        }))
     }
 
     fn schema(&self) -> SchemaRef {
@@ -171,21 +190,21 @@ impl Reduction for AttentionTopK {
         };
         let baseline = BaselineMetrics::new(&metrics, 0);
         let budget = Budget::new(context.memory_pool(), NAME);
-        let held = self.topk.collect(keys, budget.sibling(), &baseline).await?;
+        let mut queries = LookAhead::new(queries, budget.sibling());
+        let read = self.topk.read(keys, &mut queries, &context, &baseline);
+        let read = read.await?;
         let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
         let announced = Arc::new(Announced::new(&context, Phase::Neighbors, 0));
-        let mut queries = LookAhead::new(queries, budget.sibling());
-        let mut search = SearchMetrics::new(&metrics, NeighborMethod::Exact);
+        let method = read.as_ref().map(ReadRows::method);
+        let search = SearchMetrics::new(&metrics, method.unwrap_or(NeighborMethod::Exact));
         let mut top_keys = None;
-        if let Some(held) = held {
-            let method = self.topk.search.method_for(&held, &mut queries).await?;
-            search = SearchMetrics::new(&metrics, method);
+        if let Some(read) = read {
             let building = Building {
                 cancelled: Arc::clone(&cancelled.0),
                 announced: Arc::clone(&announced),
             };
             let _timer = baseline.elapsed_compute().timer();
-            let held = indexed(held, &self.topk.search, method, building, &search).await?;
+            let held = read.indexed(building, &search).await?;
             top_keys = Some(Arc::new(TopKeys::new(held, &self.topk)?));
         }
         let answers = Answers {
@@ -248,7 +267,7 @@ impl Answers {
         self.part = None;
         loop {
             if let Some((batch, next)) = &mut self.batch {
-                let part = next_part(*next, batch.num_rows(), self.topk.search.k);
+                let part = next_part(*next, batch.num_rows(), self.topk.keys.search.k);
                 if !part.is_empty() {
                     *next = part.end;
                     let queries = batch.slice(part.start, part.len());

@@ -7,21 +7,25 @@ use std::sync::atomic::AtomicBool;
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::Session;
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::{StreamExt, stream};
+use futures::stream;
 use lakefold_manifold::{NeighborMethod, Phase, Sample, hits};
 
 use super::Signature;
 use super::attention_topk::{ATTENTION_ARGUMENTS, ROWS_ARGUMENTS};
 use super::call::{Call, Parameter};
-use super::indexing::{Building, SearchMetrics, indexed};
+use super::indexing::{Building, SearchMetrics};
+use super::look_ahead::LookAhead;
 use super::nearest::PartControl;
 use super::reduction::{Reduction, scan};
-use super::search::{EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEED};
+use super::search_arguments::{EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEED};
+use super::searched_rows::ReadRows;
 use super::topk_keys::{Missed, TopKeys};
 use super::topk_plan::{TopK, described};
 use crate::evaluator::off_the_async_threads;
@@ -95,7 +99,7 @@ fn plan(call: &Call) -> Result<LogicalPlan> {
     scan(NAME, Arc::new(reduction), inputs)
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct TopKError {
     topk: TopK,
     sample_size: usize,
@@ -114,6 +118,20 @@ impl Reduction for TopKError {
         described(NAME, &self.topk, rows)
     }
 
+    fn through_indexes(
+        &self,
+        inputs: &[Arc<dyn ExecutionPlan>],
+        session: &dyn Session,
+    ) -> Result<Option<Arc<dyn Reduction>>> {
+        let topk = self.topk.through_index(inputs, session)?;
+        Ok(topk.map(|topk| {
+            Arc::new(Self {
+                topk,
+                ..self.clone()
+            }) as _
+        }))
+    }
+
     fn schema(&self) -> SchemaRef {
         schema()
     }
@@ -124,26 +142,28 @@ impl Reduction for TopKError {
         context: Arc<TaskContext>,
         metrics: ExecutionPlanMetricsSet,
     ) -> Result<SendableRecordBatchStream> {
-        let Ok([mut queries, keys]) = <[_; 2]>::try_from(inputs) else {
+        let Ok([queries, keys]) = <[_; 2]>::try_from(inputs) else {
             return internal_err!("{NAME} has two inputs");
         };
         let baseline = BaselineMetrics::new(&metrics, 0);
         let budget = Budget::new(context.memory_pool(), NAME);
-        let held = self.topk.collect(keys, budget.sibling(), &baseline).await?;
+        let mut queries = LookAhead::new(queries, budget.sibling());
+        let read = self.topk.read(keys, &mut queries, &context, &baseline);
+        let read = read.await?;
+        let need = read.as_ref().map(ReadRows::dimensions);
         let mut sample = QuerySample {
             limit: self.sample_size,
             seed: self.seed,
             dimensions: None,
-            rows: 0,
             present: 0,
             sample: None,
         };
-        while let Some(batch) = queries.next().await.transpose()? {
+        while let Some(batch) = queries.next().await? {
             let _timer = baseline.elapsed_compute().timer();
-            off_the_async_threads(|| sample.add(&batch, &self.topk, held.as_ref(), &budget))?;
+            off_the_async_threads(|| sample.add(&batch, &self.topk, need, &budget))?;
         }
-        let (rows, present) = (sample.rows, sample.present);
-        let (Some(held), Some(queries)) = (held, sample.into_queries()) else {
+        let present = sample.present;
+        let (Some(read), Some(queries)) = (read, sample.into_queries()) else {
             return one_row(&Measures {
                 queries: present,
                 ..Measures::default()
@@ -151,14 +171,14 @@ impl Reduction for TopKError {
         };
         let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
         let announced = Arc::new(Announced::new(&context, Phase::Neighbors, 0));
-        let method = self.topk.search.method_for_number(&held, rows);
+        let method = read.method();
         let search = SearchMetrics::new(&metrics, method);
         let building = Building {
             cancelled: Arc::clone(&cancelled.0),
             announced: Arc::clone(&announced),
         };
         let _timer = baseline.elapsed_compute().timer();
-        let held = indexed(held, &self.topk.search, method, building, &search).await?;
+        let held = read.indexed(building, &search).await?;
         let keys = TopKeys::new(held, &self.topk)?;
         let control = PartControl {
             budget: budget.sibling(),
@@ -196,8 +216,6 @@ struct QuerySample {
     limit: usize,
     seed: u64,
     dimensions: Option<usize>,
-    /// Queries, those that are NULL included.
-    rows: usize,
     present: usize,
     sample: Option<Typed>,
 }
@@ -212,15 +230,14 @@ impl QuerySample {
         &mut self,
         batch: &RecordBatch,
         topk: &TopK,
-        held: Option<&crate::indexed_rows::SortedRows>,
+        need: Option<usize>,
         budget: &Budget,
     ) -> Result<()> {
-        self.rows += batch.num_rows();
         let Some(rows) = topk.queries.read(batch, &mut self.dimensions)? else {
             return Ok(());
         };
-        if let Some(held) = held {
-            topk.check_comparable(&rows, held.dimensions, batch)?;
+        if let Some(need) = need {
+            topk.check_comparable(&rows, need, batch)?;
         }
         let (count, dimensions) = rows.features.dim();
         self.present += count;

@@ -14,7 +14,7 @@ use super::look_ahead::LookAhead;
 use super::search::Search;
 use crate::features::Matrix;
 use crate::fit_task::blocking;
-use crate::indexed_rows::{HeldRows, SortedRows};
+use crate::indexed_rows::{HeldRows, IndexKind, SortedRows};
 use crate::progress::Announced;
 
 /// One query of so many is also answered by comparing it with all rows.
@@ -22,58 +22,67 @@ pub(super) const MEASURED_EVERY: usize = 64;
 /// So many queries at most.
 const MEASURED: usize = 100;
 
+/// The rows that are searched for.
+pub(super) enum Queries<'a> {
+    /// Those that are searched.
+    All,
+    /// Those of a stream, which are counted as far as that matters.
+    Ahead(&'a mut LookAhead),
+}
+
 impl Search {
-    /// The way to search `rows`, for as many queries as there are rows.
-    pub(super) fn method_for_all(&self, rows: &SortedRows) -> NeighborMethod {
-        self.method_for_number(rows, rows.len())
-    }
-
-    /// The same, for so many queries.
-    pub(super) fn method_for_number(&self, rows: &SortedRows, queries: usize) -> NeighborMethod {
-        self.asked().unwrap_or_else(|| {
-            let choice = self.choose(rows.len(), queries, rows.dimensions);
-            self.affordable(choice.method, rows)
-        })
-    }
-
-    /// The same, for queries that are counted as far as that matters.
+    /// The way to search `rows`.
     pub(super) async fn method_for(
         &self,
         rows: &SortedRows,
-        queries: &mut LookAhead,
+        queries: &mut Queries<'_>,
+    ) -> Result<NeighborMethod> {
+        let method = self.method_of(rows.len(), rows.dimensions, queries).await?;
+        let is_free = self.asked().is_none();
+        Ok(if is_free && !self.is_affordable(method, rows) {
+            NeighborMethod::Exact
+        } else {
+            method
+        })
+    }
+
+    /// The same, of so many rows.
+    pub(super) async fn method_of(
+        &self,
+        rows: usize,
+        dimensions: usize,
+        queries: &mut Queries<'_>,
     ) -> Result<NeighborMethod> {
         if let Some(method) = self.asked() {
             return Ok(method);
         }
-        let Some(enough) = self.least_queries(rows.len(), rows.dimensions) else {
+        let queries = match queries {
+            Queries::All => return Ok(self.choose(rows, rows, dimensions)),
+            Queries::Ahead(queries) => queries,
+        };
+        let Some(enough) = self.least_queries(rows, dimensions) else {
             return Ok(NeighborMethod::Exact);
         };
         Ok(match queries.has(enough).await? {
-            Some(true) => self.affordable(NeighborMethod::Hnsw, rows),
+            Some(true) => NeighborMethod::Hnsw,
             Some(false) | None => NeighborMethod::Exact,
         })
     }
 
-    /// Exact search where there is no memory for a graph.
-    fn affordable(&self, method: NeighborMethod, rows: &SortedRows) -> NeighborMethod {
+    /// Whether there is memory for it.
+    fn is_affordable(&self, method: NeighborMethod, rows: &SortedRows) -> bool {
         let bytes = rows.index_bytes(&self.index(method));
-        let granted = rows.budget.sibling().reserve("an index", bytes).is_ok();
-        if method == NeighborMethod::Hnsw && !granted {
-            return NeighborMethod::Exact;
-        }
-        method
+        rows.budget.sibling().reserve("an index", bytes).is_ok()
     }
 }
 
 /// Makes the index, off the async threads, and notes what it is.
 pub(super) async fn indexed(
     rows: SortedRows,
-    search: &Search,
-    method: NeighborMethod,
+    kind: IndexKind,
     building: Building,
     metrics: &SearchMetrics,
 ) -> Result<HeldRows> {
-    let kind = search.index(method);
     let timer = metrics.index_time.timer();
     let held = blocking(move || rows.index(&kind, &building)).await?;
     drop(timer);
@@ -106,8 +115,8 @@ pub(super) struct SearchMetrics {
     /// Queries that were answered by the method that was chosen.
     queries: Count,
     /// Rows that the graph did not find before it was mended.
-    repairs: Count,
-    index_time: Time,
+    pub(super) repairs: Count,
+    pub(super) index_time: Time,
     recall: Option<Arc<Recall>>,
 }
 

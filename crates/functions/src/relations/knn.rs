@@ -7,9 +7,11 @@ use std::sync::atomic::AtomicBool;
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::Session;
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{TryStreamExt, stream};
@@ -17,19 +19,21 @@ use lakefold_manifold::Phase;
 
 use super::Signature;
 use super::call::{Call, Parameter, written};
-use super::indexing::{Building, SearchMetrics, indexed};
+use super::indexing::{Building, Queries, SearchMetrics};
 use super::nearest::{PartControl, next_part, pairs, reserve_part, schema, slices};
 use super::reduction::{Reduction, scan};
-use super::search::{
-    EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEARCH_ARGUMENTS, SEED, Search,
-    known_dimensions,
+use super::search::{Search, known_dimensions};
+use super::search_arguments::{
+    EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEARCH_ARGUMENTS, SEED,
 };
+use super::searched_rows::SearchedRows;
 use crate::fit_task::{CancelOnDrop, blocking};
-use crate::held_rows::{Collector, Source};
+use crate::held_rows::Source;
 use crate::indexed_rows::HeldRows;
 use crate::lle_embed::float_type;
 use crate::memory::Budget;
 use crate::progress::Announced;
+use crate::row_order::By;
 
 const NAME: &str = "knn";
 const ID: &str = "id";
@@ -60,7 +64,12 @@ pub(crate) const SIGNATURE: Signature = Signature {
         type and may repeat. Rows whose features are NULL are left out, and neighbours of no rows are no rows.\n\n\
         Rows come by id, each row's neighbours by rank. Features and ids are held in memory; the result is \
         computed in parts as it is read, so that LIMIT saves the rest. Exact time grows with the square of the \
-        rows, that of a graph little faster than their number.",
+        rows, that of a graph little faster than their number.\n\n\
+        A stored index of the features (`CREATE INDEX … USING hnsw`) takes the place of a graph that would be \
+        built: where `input` is Parquet files, or a query that selects columns of them and nothing else, and \
+        `features` a column of `FLOAT` or smaller numbers with an index of that `metric` which is up to date, and \
+        of those `m`, `ef_construction` and `seed` that are given. Only ids are read and held then, and the answer \
+        is that of a graph with the index's parameters, ties included. EXPLAIN names the index.",
     arguments: &[
         &[
             (
@@ -94,46 +103,65 @@ fn plan(call: &Call) -> Result<LogicalPlan> {
         .project([id.alias(ID), features.alias(FEATURES)])?
         .build()?;
     let fields = input.schema().fields();
-    let knn = Knn {
-        search,
-        id_column,
-        dimensions: known_dimensions(fields[1].data_type()),
-        schema: schema(fields[0].data_type(), fields[0].data_type()),
+    let rows = SearchedRows {
         source: Source {
             function: NAME,
             column,
             float: float_type(fields[1].data_type(), NAME)?,
             metric: search.metric,
         },
+        dimensions: known_dimensions(fields[1].data_type()),
+        search,
+        by: By::Id,
+        stored: None,
+    };
+    let knn = Knn {
+        id_column,
+        schema: schema(fields[0].data_type(), fields[0].data_type()),
+        rows,
     };
     scan(NAME, Arc::new(knn), vec![input])
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Knn {
-    search: Search,
     /// The ids as written.
     id_column: String,
-    /// Of the features, where their type tells.
-    dimensions: Option<usize>,
-    source: Source,
+    rows: SearchedRows,
     schema: SchemaRef,
 }
 
 impl fmt::Display for Knn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (id, features) = (&self.id_column, &self.source.column);
-        write!(f, "{NAME}({id}, {features}, {})", self.search)
+        let (id, features) = (&self.id_column, &self.rows.source.column);
+        write!(f, "{NAME}({id}, {features}, {})", self.rows.search)
     }
 }
 
 #[async_trait]
 impl Reduction for Knn {
     fn describe(&self, rows: &[Option<usize>]) -> String {
-        let rows = rows.first().copied().flatten();
-        let (id, features, search) = (&self.id_column, &self.source.column, &self.search);
-        let method = search.describe(rows, rows, self.dimensions);
+        let rows = self.rows.count(rows.first().copied().flatten());
+        let (id, features, search) = (&self.id_column, &self.rows.source.column, &self.rows.search);
+        let method = self.rows.describe(rows, rows);
         format!("{NAME}({id}, {features}, {search}, {method})")
+    }
+
+    fn through_indexes(
+        &self,
+        inputs: &[Arc<dyn ExecutionPlan>],
+        session: &dyn Session,
+    ) -> Result<Option<Arc<dyn Reduction>>> {
+        let [input] = inputs else {
+            return internal_err!("{NAME} has one input");
+        };
+        let rows = self.rows.through_index(input, session)?;
+        Ok(rows.map(|rows| {
+            Arc::new(Self {
+                rows,
+                ..self.clone()
+            }) as _
+        }))
     }
 
     fn schema(&self) -> SchemaRef {
@@ -150,31 +178,31 @@ impl Reduction for Knn {
             return internal_err!("{NAME} has one input");
         };
         let baseline = BaselineMetrics::new(&metrics, 0);
-        let budget = Budget::new(context.memory_pool(), NAME);
-        let rows = Collector::new(self.source.clone(), budget);
-        let held = rows.collect(input, &baseline).await?;
+        let mut as_they_are = |batch: &RecordBatch| Ok(batch.clone());
+        let read = self
+            .rows
+            .read(input, Queries::All, &mut as_they_are, &context, &baseline);
         let schema = self.schema();
-        let Some(held) = held else {
+        let Some(read) = read.await? else {
             let nothing = stream::empty();
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, nothing)));
         };
         let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
-        let announced = Arc::new(Announced::new(&context, Phase::Neighbors, held.len()));
-        let method = self.search.method_for_all(&held);
-        let search = SearchMetrics::new(&metrics, method);
+        let announced = Arc::new(Announced::new(&context, Phase::Neighbors, read.len()));
+        let search = SearchMetrics::new(&metrics, read.method());
         let building = Building {
             cancelled: Arc::clone(&cancelled.0),
             announced: Arc::clone(&announced),
         };
         let timer = baseline.elapsed_compute().timer();
-        let held = indexed(held, &self.search, method, building, &search).await?;
+        let held = read.indexed(building, &search).await?;
         drop(timer);
         let parts = Parts {
             cancelled,
             announced,
             search,
             held: Arc::new(held),
-            k: self.search.k,
+            k: self.rows.search.k,
             schema: self.schema(),
             next: 0,
             part: None,

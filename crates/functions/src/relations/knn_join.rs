@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, RecordBatch};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::{DataFusionError, Result, exec_err, internal_err, plan_err};
+use datafusion::catalog::Session;
+use datafusion::common::{DataFusionError, Result, internal_err, plan_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{TryStreamExt, stream};
@@ -17,22 +19,22 @@ use lakefold_manifold::{NeighborMethod, Phase};
 
 use super::Signature;
 use super::call::{Call, Parameter, written};
-use super::indexing::{Building, SearchMetrics, indexed};
+use super::indexing::{Building, Queries, SearchMetrics};
+use super::joined_pairs::Pairs;
 use super::look_ahead::LookAhead;
-use super::nearest::{PartControl, next_part, pairs, reserve_part, schema, slices};
+use super::nearest::{schema, slices};
 use super::reduction::{Reduction, scan};
-use super::search::{
-    EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEARCH_ARGUMENTS, SEED, Search,
-    known_dimensions,
+use super::search::{Search, known_dimensions};
+use super::search_arguments::{
+    EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEARCH_ARGUMENTS, SEED,
 };
-use crate::evaluator::off_the_async_threads;
-use crate::features::input_row;
-use crate::fit_task::{CancelOnDrop, blocking};
+use super::searched_rows::SearchedRows;
+use crate::fit_task::CancelOnDrop;
 use crate::float_lists::FloatType;
-use crate::held_rows::{Collector, Rows, Source};
-use crate::indexed_rows::HeldRows;
+use crate::held_rows::Source;
 use crate::memory::Budget;
 use crate::progress::Announced;
+use crate::row_order::By;
 
 const NAME: &str = "knn_join";
 
@@ -57,14 +59,17 @@ pub(crate) const SIGNATURE: Signature = Signature {
     plan,
     description: "The nearest rows of one table for each row of another, one row a pair: `id` of the left row, \
         `neighbor_id` of the right one, `rank` (from 1, the nearest) and `distance` (`DOUBLE`).\n\n\
-        The search is exact or goes through a graph of the right rows, as that of `knn`, and of right rows as near as one another the one with the \
-        smaller id is the nearer (NULL is the largest id). Nothing is left out for being equal: a row that is \
-        in both tables may be its own neighbour here. Ids are of any type, may be NULL and may repeat. \
-        Rows whose features are NULL are left out, on either side. If one side's numbers are `FLOAT` and the \
-        other's `DOUBLE`, both are read as `DOUBLE`.\n\n\
+        The search is exact or goes through a graph of the right rows, as that of `knn`, and of right rows as \
+        near as one another the one with the smaller id is the nearer (NULL is the largest id). Nothing is left \
+        out for being equal: a row that is in both tables may be its own neighbour here. Ids are of any type, may \
+        be NULL and may repeat. Rows whose features are NULL are left out, on either side. If one side's numbers \
+        are `FLOAT` and the other's `DOUBLE`, both are read as `DOUBLE`.\n\n\
         Rows come in the order of `left`, each row's neighbours by rank. Features and ids of `right` are held \
         in memory, `left` streams by at any size: name the smaller table second. Where `method => 'auto'` may \
-        choose a graph, as many left rows as it would pay for are held until they are counted.",
+        choose a graph, as many left rows as it would pay for are held until they are counted.\n\n\
+        A stored index of the right features is searched as by `knn`: of `right` only ids are read and held then. \
+        It needs numbers of `FLOAT` or smaller on both sides; `arrow_cast(left_features, 'List(Float32)')` makes \
+        such of a `DOUBLE` column.",
     arguments: &[
         &[
             (
@@ -133,6 +138,7 @@ fn plan(call: &Call) -> Result<LogicalPlan> {
         );
     }
     let double = [left_float, right_float].contains(&FloatType::Float64);
+    let metric = search.metric;
     let source = |column| Source {
         function: NAME,
         column,
@@ -141,13 +147,17 @@ fn plan(call: &Call) -> Result<LogicalPlan> {
         } else {
             FloatType::Float32
         },
-        metric: search.metric,
+        metric,
     };
     let join = KnnJoin {
-        search,
-        dimensions: known_dimensions(&right_type),
         left: source(left_column),
-        right: source(right_column),
+        right: SearchedRows {
+            source: source(right_column),
+            dimensions: known_dimensions(&right_type),
+            search,
+            by: By::Id,
+            stored: None,
+        },
         schema: schema(
             left.schema().field(0).data_type(),
             right.schema().field(0).data_type(),
@@ -156,20 +166,17 @@ fn plan(call: &Call) -> Result<LogicalPlan> {
     scan(NAME, Arc::new(join), vec![left, right])
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct KnnJoin {
-    search: Search,
-    /// Of the right features, where their type tells.
-    dimensions: Option<usize>,
     left: Source,
-    right: Source,
+    right: SearchedRows,
     schema: SchemaRef,
 }
 
 impl fmt::Display for KnnJoin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (left, right) = (&self.left.column, &self.right.column);
-        write!(f, "{NAME}({left}, {right}, {})", self.search)
+        let (left, right) = (&self.left.column, &self.right.source.column);
+        write!(f, "{NAME}({left}, {right}, {})", self.right.search)
     }
 }
 
@@ -177,9 +184,26 @@ impl fmt::Display for KnnJoin {
 impl Reduction for KnnJoin {
     fn describe(&self, rows: &[Option<usize>]) -> String {
         let [queries, rows] = [0, 1].map(|input| rows.get(input).copied().flatten());
-        let (left, right, search) = (&self.left.column, &self.right.column, &self.search);
-        let method = search.describe(rows, queries, self.dimensions);
-        format!("{NAME}({left}, {right}, {search}, {method})")
+        let (left, right) = (&self.left.column, &self.right.source.column);
+        let method = self.right.describe(self.right.count(rows), queries);
+        format!("{NAME}({left}, {right}, {}, {method})", self.right.search)
+    }
+
+    fn through_indexes(
+        &self,
+        inputs: &[Arc<dyn ExecutionPlan>],
+        session: &dyn Session,
+    ) -> Result<Option<Arc<dyn Reduction>>> {
+        let [_, right] = inputs else {
+            return internal_err!("{NAME} has two inputs");
+        };
+        let right = self.right.through_index(right, session)?;
+        Ok(right.map(|right| {
+            Arc::new(Self {
+                right,
+                ..self.clone()
+            }) as _
+        }))
     }
 
     fn schema(&self) -> SchemaRef {
@@ -200,25 +224,26 @@ impl Reduction for KnnJoin {
             return internal_err!("{NAME} has two inputs");
         };
         let baseline = BaselineMetrics::new(&metrics, 0);
-        let budget = Budget::new(context.memory_pool(), NAME);
-        let rows = Collector::new(self.right.clone(), budget);
-        let held = rows.collect(right, &baseline).await?;
-        let schema = self.schema();
-        let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
-        let announced = Arc::new(Announced::new(&context, Phase::Neighbors, 0));
         let ahead = Budget::new(context.memory_pool(), NAME);
         let mut left = LookAhead::new(left, ahead);
-        let (held, search) = match held {
+        let queries = Queries::Ahead(&mut left);
+        let mut as_they_are = |batch: &RecordBatch| Ok(batch.clone());
+        let read = self
+            .right
+            .read(right, queries, &mut as_they_are, &context, &baseline);
+        let read = read.await?;
+        let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
+        let announced = Arc::new(Announced::new(&context, Phase::Neighbors, 0));
+        let (held, search) = match read {
             None => (None, SearchMetrics::new(&metrics, NeighborMethod::Exact)),
-            Some(held) => {
-                let method = self.search.method_for(&held, &mut left).await?;
-                let search = SearchMetrics::new(&metrics, method);
+            Some(read) => {
+                let search = SearchMetrics::new(&metrics, read.method());
                 let building = Building {
                     cancelled: Arc::clone(&cancelled.0),
                     announced: Arc::clone(&announced),
                 };
                 let _timer = baseline.elapsed_compute().timer();
-                let held = indexed(held, &self.search, method, building, &search).await?;
+                let held = read.indexed(building, &search).await?;
                 (Some(held), search)
             }
         };
@@ -227,13 +252,13 @@ impl Reduction for KnnJoin {
             search,
             answered: 0,
             source: self.left.clone(),
-            right_column: self.right.column.clone(),
+            right_column: self.right.source.column.clone(),
             dimensions: None,
             held: held.map(Arc::new),
-            k: self.search.k,
+            k: self.right.search.k,
             schema: self.schema(),
             baseline: baseline.clone(),
-            batch: None,
+            left_batch: None,
             part: None,
             announced,
             cancelled,
@@ -247,115 +272,9 @@ impl Reduction for KnnJoin {
             .map_ok(move |batch| stream::iter(slices(&batch, batch_size).map(Ok)))
             .try_flatten()
             .map_ok(move |batch| batch.record_output(&baseline));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
-    }
-}
-
-/// The result, a part of a left batch at a time.
-struct Pairs {
-    left: LookAhead,
-    search: SearchMetrics,
-    /// Left rows so far.
-    answered: usize,
-    source: Source,
-    right_column: String,
-    /// Of the left rows so far.
-    dimensions: Option<usize>,
-    /// `None` where the right side has no rows.
-    held: Option<Arc<HeldRows>>,
-    k: usize,
-    schema: SchemaRef,
-    baseline: BaselineMetrics,
-    batch: Option<LeftBatch>,
-    /// The memory of the part that is being read.
-    part: Option<Budget>,
-    announced: Arc<Announced>,
-    cancelled: CancelOnDrop,
-}
-
-/// Left rows, of which those from `next` on are still to be answered.
-struct LeftBatch {
-    rows: Arc<Rows<'static>>,
-    next: usize,
-    held: Arc<HeldRows>,
-}
-
-impl Pairs {
-    async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        self.part = None;
-        loop {
-            if let Some(batch) = &mut self.batch {
-                let part = next_part(batch.next, batch.rows.ids.len(), self.k);
-                if !part.is_empty() {
-                    batch.next = part.end;
-                    let (rows, held) = (Arc::clone(&batch.rows), Arc::clone(&batch.held));
-                    return self.answer(rows, held, part).await.map(Some);
-                }
-                self.batch = None;
-            }
-            let Some(batch) = self.left.next().await? else {
-                return Ok(None);
-            };
-            let _timer = self.baseline.elapsed_compute().timer();
-            let read = off_the_async_threads(|| self.source.read(&batch, &mut self.dimensions))?;
-            if let Some(rows) = read {
-                self.batch = Some(LeftBatch {
-                    held: self.comparable(&rows, &batch)?,
-                    rows: Arc::new(rows.into_owned()),
-                    next: 0,
-                });
-            }
-        }
-    }
-
-    /// The right rows, if the left ones can be compared with them.
-    fn comparable(&self, rows: &Rows<'_>, batch: &RecordBatch) -> Result<Arc<HeldRows>> {
-        let (left, right) = (&self.source.column, &self.right_column);
-        let found = self.held.as_ref().map_or(0, |held| held.len());
-        let (Some(held), true) = (&self.held, self.k <= found) else {
-            return exec_err!(
-                "k = {} of {NAME} needs as many right rows, found {found} with features in column {right}: \
-                 lower k or search more rows",
-                self.k
-            );
-        };
-        let (have, need) = (self.dimensions.unwrap_or(0), held.dimensions());
-        if have != need {
-            let row = self.source.site(batch).row(input_row(&rows.present, 0)?);
-            return exec_err!(
-                "left_features of {NAME}, {left}, has {have} dimensions ({row}) and right_features, {right}, \
-                 has {need}: both need the same number"
-            );
-        }
-        Ok(Arc::clone(held))
-    }
-
-    async fn answer(
-        &mut self,
-        rows: Arc<Rows<'static>>,
-        held: Arc<HeldRows>,
-        part: std::ops::Range<usize>,
-    ) -> Result<RecordBatch> {
-        let searched = part.len();
-        let control = PartControl {
-            budget: held.budget.sibling(),
-            cancelled: Arc::clone(&self.cancelled.0),
-            announced: Arc::clone(&self.announced),
-        };
-        let (schema, k) = (Arc::clone(&self.schema), self.k);
-        let (search, first) = (self.search.clone(), self.answered);
-        self.answered += searched;
-        let _timer = self.baseline.elapsed_compute().timer();
-        let (batch, part) = blocking(move || {
-            let memory = reserve_part(&held, part.len(), k)?;
-            let ids = rows.ids.slice(part.start, part.len());
-            let nearest = held.nearest(&rows.features, part.clone(), k, &control)?;
-            search.answered_from(first, &nearest, (&rows.features, part), &held)?;
-            Ok((pairs(&schema, &ids, nearest, &held)?, memory))
-        })
-        .await?;
-        self.announced.add(searched);
-        self.part = Some(part);
-        Ok(batch)
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            self.schema(),
+            batches,
+        )))
     }
 }

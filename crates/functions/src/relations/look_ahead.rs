@@ -28,7 +28,7 @@ impl LookAhead {
     /// Whether the stream has `enough` rows. They are held until they are asked for; `None` if there is no
     /// memory for that.
     pub(super) async fn has(&mut self, enough: usize) -> Result<Option<bool>> {
-        let mut rows = 0;
+        let mut rows: usize = self.held.iter().map(RecordBatch::num_rows).sum();
         while rows < enough {
             let Some(batch) = self.stream.next().await.transpose()? else {
                 return Ok(Some(false));

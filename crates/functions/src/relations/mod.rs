@@ -7,9 +7,11 @@ mod added_column;
 mod attention_topk;
 mod attention_topk_error;
 mod call;
+mod choice;
 mod documentation;
 mod embedding_quality;
 mod indexing;
+mod joined_pairs;
 mod knn;
 mod knn_join;
 mod laplacian_eigenmaps;
@@ -22,6 +24,8 @@ mod planner;
 mod quality_input;
 mod reduction;
 mod search;
+mod search_arguments;
+mod searched_rows;
 mod topk_error;
 mod topk_keys;
 mod topk_plan;
@@ -31,6 +35,7 @@ use datafusion::logical_expr::{DocSection, LogicalPlan};
 
 pub use documentation::relation_documentation;
 pub use planner::LakefoldRelations;
+pub use reduction::relation_inputs;
 
 pub(crate) use pca::NAME as PCA;
 

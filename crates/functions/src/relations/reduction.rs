@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, internal_err};
+use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::datasource::{TableType, provider_as_source};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
@@ -41,7 +41,16 @@ pub(crate) trait Reduction: fmt::Debug + fmt::Display + Send + Sync {
         true
     }
 
-    /// Reads the inputs, one stream each, and gives the result.
+    /// The same by means of stored indexes, where any fit of what the inputs give.
+    fn through_indexes(
+        &self,
+        _inputs: &[Arc<dyn ExecutionPlan>],
+        _session: &dyn Session,
+    ) -> Result<Option<Arc<dyn Reduction>>> {
+        Ok(None)
+    }
+
+    /// Reads the inputs, one stream each, and gives the result. Nothing of an input runs before it is read.
     async fn run(
         &self,
         inputs: Vec<SendableRecordBatchStream>,
@@ -58,6 +67,14 @@ pub(crate) fn scan(
 ) -> Result<LogicalPlan> {
     let table = ReducedTable { reduction, inputs };
     LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(table)), None)?.build()
+}
+
+/// The plans that a function in FROM reads; none of any other table.
+pub fn relation_inputs(table: &dyn TableProvider) -> &[LogicalPlan] {
+    match table.downcast_ref::<ReducedTable>() {
+        Some(table) => &table.inputs,
+        None => &[],
+    }
 }
 
 #[derive(Debug)]
@@ -87,8 +104,9 @@ impl TableProvider for ReducedTable {
         for input in &self.inputs {
             inputs.push(state.create_physical_plan(input).await?);
         }
-        let plan: Arc<dyn ExecutionPlan> =
-            Arc::new(ReductionExec::new(Arc::clone(&self.reduction), inputs));
+        let reduction = self.reduction.through_indexes(&inputs, state)?;
+        let reduction = reduction.unwrap_or_else(|| Arc::clone(&self.reduction));
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(ReductionExec::new(reduction, inputs));
         let Some(projection) = projection else {
             return Ok(plan);
         };
@@ -211,7 +229,7 @@ impl ExecutionPlan for ReductionExec {
         let inputs = self.inputs.iter();
         let inputs = inputs
             .map(|input| all_partitions(input, &context))
-            .collect::<Result<Vec<_>>>()?;
+            .collect();
         let (reduction, metrics) = (Arc::clone(&self.reduction), self.metrics.clone());
         let batches = stream::once(async move { reduction.run(inputs, context, metrics).await })
             .try_flatten();
@@ -232,15 +250,18 @@ fn estimated_rows(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
     statistics.ok()?.num_rows.get_value().copied()
 }
 
-/// The partitions of a plan as one stream, one after the other.
+/// The partitions of a plan as one stream, one after the other, which begin when the first is asked for a row.
 fn all_partitions(
     plan: &Arc<dyn ExecutionPlan>,
     context: &Arc<TaskContext>,
-) -> Result<SendableRecordBatchStream> {
-    let partitions = 0..plan.output_partitioning().partition_count();
-    let partitions = partitions
-        .map(|partition| plan.execute(partition, Arc::clone(context)))
-        .collect::<Result<Vec<_>>>()?;
-    let rows = stream::iter(partitions).flatten();
-    Ok(Box::pin(RecordBatchStreamAdapter::new(plan.schema(), rows)))
+) -> SendableRecordBatchStream {
+    let (plan, context, schema) = (Arc::clone(plan), Arc::clone(context), plan.schema());
+    let rows = stream::once(async move {
+        let partitions = 0..plan.output_partitioning().partition_count();
+        let partitions = partitions
+            .map(|partition| plan.execute(partition, Arc::clone(&context)))
+            .collect::<Result<Vec<_>>>()?;
+        Ok::<_, DataFusionError>(stream::iter(partitions).flatten())
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows.try_flatten()))
 }

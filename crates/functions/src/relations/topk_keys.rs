@@ -50,10 +50,10 @@ pub(super) struct Missed {
 impl TopKeys {
     pub(super) fn new(held: HeldRows, topk: &TopK) -> Result<Self> {
         let scale = topk.scoring.scale_for(held.dimensions());
-        let function = topk.keys.function;
+        let function = topk.keys.source.function;
         Ok(Self {
             scale: scale.map_err(|error| exec_datafusion_err!("{function}: {error}"))?,
-            k: topk.search.k.min(held.len()),
+            k: topk.keys.search.k.min(held.len()),
             width: ListRows::try_new(&held.ids)?.span(0..1).len(),
             scoring: topk.scoring,
             held,

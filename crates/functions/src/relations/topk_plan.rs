@@ -1,28 +1,30 @@
 //! What `attention_topk` and `attention_topk_error` are asked for, and the keys that they hold.
 
 use std::fmt;
+use std::sync::Arc;
 
 use datafusion::arrow::array::{BooleanArray, RecordBatch};
 use datafusion::arrow::compute::{is_null, nullif};
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{Result, exec_err, plan_datafusion_err, plan_err};
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::catalog::Session;
+use datafusion::common::{Result, exec_err, internal_err, plan_datafusion_err, plan_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, cast};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::BaselineMetrics;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::StreamExt;
 use lakefold_attention::Similarity;
 use lakefold_manifold::{Metric, check_features};
 
 use super::call::{Call, written};
+use super::indexing::Queries;
+use super::look_ahead::LookAhead;
 use super::search::{Search, known_dimensions};
+use super::searched_rows::{ReadRows, SearchedRows};
 use crate::attention::{Scoring, nested, vector_float, wider};
-use crate::evaluator::off_the_async_threads;
 use crate::features::{Matrix, Site, check_dimensions, extract, input_row, measure};
 use crate::fit::row_error;
-use crate::held_rows::{Collector, Rows, Source};
-use crate::indexed_rows::SortedRows;
-use crate::memory::Budget;
+use crate::held_rows::{Rows, Source};
+use crate::row_order::By;
 
 /// Keys of a query unless told otherwise.
 const DEFAULT_K: u64 = 64;
@@ -30,16 +32,14 @@ const DEFAULT_K: u64 = 64;
 /// As asked for.
 #[derive(Debug, Clone)]
 pub(super) struct TopK {
-    pub(super) search: Search,
     pub(super) scoring: Scoring,
     pub(super) queries: Source,
-    pub(super) keys: Source,
+    /// With their values in the place of ids.
+    pub(super) keys: SearchedRows,
     /// The values as written.
     pub(super) value: String,
     /// Lists of the float type that all three are read as.
     pub(super) value_type: DataType,
-    /// Of queries and keys, where their types tell.
-    dimensions: Option<usize>,
 }
 
 impl TopK {
@@ -103,13 +103,17 @@ impl TopK {
             metric,
         };
         let topk = Self {
-            search: Search::with(call, function, k, metric)?,
             scoring,
             queries: source(&names[0]),
-            keys: source(&names[1]),
+            keys: SearchedRows {
+                source: source(&names[1]),
+                dimensions: dimensions[1].or(dimensions[0]),
+                search: Search::with(call, function, k, metric)?,
+                by: By::Features,
+                stored: None,
+            },
             value: names[2].clone(),
             value_type,
-            dimensions: dimensions[1].or(dimensions[0]),
         };
         topk.scoring
             .scale_for(1)
@@ -122,22 +126,37 @@ impl TopK {
         known_dimensions(&self.value_type)
     }
 
-    /// The keys of a stream of (value, key), with their values; `None` where there are none.
-    pub(super) async fn collect(
+    /// The same through a stored index of the keys, where one fits of what the inputs give.
+    pub(super) fn through_index(
+        &self,
+        inputs: &[Arc<dyn ExecutionPlan>],
+        session: &dyn Session,
+    ) -> Result<Option<Self>> {
+        let [_, keys] = inputs else {
+            return internal_err!("{} has two inputs", self.queries.function);
+        };
+        let keys = self.keys.through_index(keys, session)?;
+        Ok(keys.map(|keys| Self {
+            keys,
+            ..self.clone()
+        }))
+    }
+
+    /// Reads a stream of (value, key), for queries that are counted ahead; `None` where there are no keys.
+    pub(super) async fn read(
         &self,
         keys: SendableRecordBatchStream,
-        budget: Budget,
+        queries: &mut LookAhead,
+        context: &Arc<TaskContext>,
         baseline: &BaselineMetrics,
-    ) -> Result<Option<SortedRows>> {
+    ) -> Result<Option<ReadRows>> {
         let mut width = None;
-        let (schema, topk) = (keys.schema(), self.clone());
-        let keys = keys.map(move |batch| {
-            let batch = batch?;
-            off_the_async_threads(|| topk.with_values(&batch, &mut width))
-        });
-        let keys = Box::pin(RecordBatchStreamAdapter::new(schema, keys));
-        let rows = Collector::new(self.keys.clone(), budget).by_features();
-        rows.collect(keys, baseline).await
+        let mut with_values = |batch: &RecordBatch| self.with_values(batch, &mut width);
+        let queries = Queries::Ahead(queries);
+        let keys = self
+            .keys
+            .read(keys, queries, &mut with_values, context, baseline);
+        keys.await
     }
 
     /// # Errors
@@ -152,7 +171,7 @@ impl TopK {
         if have == need {
             return Ok(());
         }
-        let (queries, keys) = (&self.queries, &self.keys);
+        let (queries, keys) = (&self.queries, &self.keys.source);
         let row = queries.site(batch).row(input_row(&rows.present, 0)?);
         exec_err!(
             "query of {}, {}, has {have} dimensions ({row}) and key, {}, has {need}: both need the same number",
@@ -162,20 +181,20 @@ impl TopK {
         )
     }
 
-    /// The batch, without the keys of rows that have no value.
+    /// A batch of values, and of keys unless those are in an index, without the keys of rows that have no value.
     ///
     /// # Errors
     /// Names the column and the row of a value that is no vector of as many finite numbers as the others.
     fn with_values(&self, batch: &RecordBatch, width: &mut Option<usize>) -> Result<RecordBatch> {
         let site = Site {
             column: self.value.clone(),
-            ..self.keys.site(batch)
+            ..self.keys.source.site(batch)
         };
         let values = std::slice::from_ref(batch.column(0));
         let extent = measure(values, &site)?;
         check_dimensions(width, &extent, &site)?;
         if extent.rows > 0 {
-            let values = extract(values, extent, self.keys.float)?;
+            let values = extract(values, extent, self.keys.source.float)?;
             match &values.matrix {
                 Matrix::Float32(rows) => check_features(rows.view()),
                 Matrix::Float64(rows) => check_features(rows.view()),
@@ -183,11 +202,14 @@ impl TopK {
             .map_err(|error| row_error(&error, &site, &values.present))?;
         }
         let missing: BooleanArray = is_null(batch.column(0))?;
+        let [_, keys] = batch.columns() else {
+            return Ok(batch.clone());
+        };
         if missing.true_count() == 0 {
             return Ok(batch.clone());
         }
-        let keys = nullif(batch.column(1), &missing)?;
-        let columns = vec![std::sync::Arc::clone(batch.column(0)), keys];
+        let keys = nullif(keys, &missing)?;
+        let columns = vec![Arc::clone(batch.column(0)), keys];
         Ok(RecordBatch::try_new(batch.schema(), columns)?)
     }
 }
@@ -195,14 +217,14 @@ impl TopK {
 /// For plans.
 pub(super) fn described(function: &str, topk: &TopK, rows: &[Option<usize>]) -> String {
     let [queries, keys] = [0, 1].map(|input| rows.get(input).copied().flatten());
-    let method = topk.search.describe(keys, queries, topk.dimensions);
+    let method = topk.keys.describe(topk.keys.count(keys), queries);
     format!("{function}({topk}, {method})")
 }
 
 impl fmt::Display for TopK {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (query, key) = (&self.queries.column, &self.keys.column);
-        let (value, k) = (&self.value, self.search.k);
+        let (query, key) = (&self.queries.column, &self.keys.source.column);
+        let (value, k) = (&self.value, self.keys.search.k);
         write!(f, "{query}, {key}, {value}, k={k}, {}", self.scoring)
     }
 }

@@ -28,7 +28,7 @@ pub use options::HnswOptions;
 pub use recall::Recall;
 pub use walk::NearestFirst;
 
-use crate::Metric;
+use crate::{ManifoldError, Metric, Result};
 use graph::Graph;
 use lanes::Rows;
 use part::Part;
@@ -102,6 +102,33 @@ impl Hnsw {
     pub fn vector(&self, row: usize) -> &[f32] {
         let vertex = self.vertices.vertex_of_row.as_slice()[row];
         self.space().vector(vertex)
+    }
+}
+
+impl Hnsw {
+    /// The same index of the same rows in another order: row `order[i]` becomes row i. It answers as if it had been
+    /// built so; the vectors and the graph, which do not depend on the order, are shared where their bytes are. Memory
+    /// of [`Hnsw::reordered_bytes`] is to be reserved by the caller.
+    ///
+    /// # Errors
+    /// [`ManifoldError::InvalidParameter`] unless `order` has each row once.
+    pub fn reordered(&self, order: &[u32]) -> Result<Self> {
+        let vertices = self.vertices.reordered(order);
+        let vertices = vertices.ok_or_else(|| ManifoldError::InvalidParameter {
+            name: "order",
+            value: format!("{} numbers", order.len()),
+            requirement: format!("each of the index's {} rows once", self.len()),
+        })?;
+        Ok(Self {
+            vertices,
+            ..self.clone()
+        })
+    }
+
+    /// Bytes that [`Hnsw::reordered`] takes at most, of an index that was read.
+    #[must_use]
+    pub fn reordered_bytes(&self) -> usize {
+        self.len() * vertices::BYTES_PER_REORDERED_ROW
     }
 }
 

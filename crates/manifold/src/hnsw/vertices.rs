@@ -32,6 +32,40 @@ impl Vertices {
     }
 }
 
+impl Vertices {
+    /// Those of the same rows in another order, in which row `order[i]` is row i; `None` unless each row is in it
+    /// once.
+    pub(super) fn reordered(&self, order: &[u32]) -> Option<Self> {
+        let (old, starts) = (self.vertex_of_row.as_slice(), self.starts.as_slice());
+        let mut is_placed = vec![false; old.len()];
+        let mut vertex_of_row = Part::zeros(order.len());
+        for (vertex, &row) in vertex_of_row.as_mut_slice().iter_mut().zip(order) {
+            let is_placed = is_placed.get_mut(row as usize)?;
+            if std::mem::replace(is_placed, true) {
+                return None;
+            }
+            *vertex = old[row as usize];
+        }
+        if order.len() != old.len() {
+            return None;
+        }
+        let (mut rows, mut next) = (Part::zeros(old.len()), starts.to_vec());
+        for (row, &vertex) in vertex_of_row.as_slice().iter().enumerate() {
+            let place = &mut next[vertex as usize];
+            rows.as_mut_slice()[*place as usize] = row as u32;
+            *place += 1;
+        }
+        Some(Self {
+            vertex_of_row,
+            starts: self.starts.clone(),
+            rows,
+        })
+    }
+}
+
+/// Bytes for each row that [`Vertices::reordered`] takes at most.
+pub(super) const BYTES_PER_REORDERED_ROW: usize = 3 * size_of::<u32>() + size_of::<bool>();
+
 /// Bytes for each row while [`vertices`] runs.
 pub(super) const BYTES_PER_ROW: usize = size_of::<Entry>() + 3 * size_of::<u32>();
 

@@ -142,7 +142,7 @@ impl<T: Feature> ApproximateIndex<T> {
         self.metric
     }
 
-    /// What was mended in the graph.
+    /// What was mended in the graph when it was built; nothing is known of one that was there.
     #[must_use]
     pub fn audit(&self) -> HnswAudit {
         self.audit
@@ -198,6 +198,21 @@ impl<T: Feature> ApproximateIndex<T> {
     fn distances(&self, found: Found) -> Result<Nearest> {
         // Squares that would overflow are those of values that were refused.
         nearest(found, self.metric, self.enlarged, |_, _| f64::INFINITY)
+    }
+}
+
+impl ApproximateIndex<f32> {
+    /// Of a graph that is there. Searches keep `ef_search` vertices in view, or as many as neighbours are wanted.
+    #[must_use]
+    pub fn of_graph(graph: Hnsw, ef_search: usize) -> Self {
+        Self {
+            metric: graph.metric(),
+            graph,
+            audit: HnswAudit::default(),
+            represented: None,
+            ef_search,
+            enlarged: 0,
+        }
     }
 }
 

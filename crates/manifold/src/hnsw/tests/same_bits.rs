@@ -33,9 +33,33 @@ fn another_order_of_the_rows_gives_the_same_graph() {
     assert_eq!(found.distances, others.distances);
     let renamed = others.ids.mapv(|id| order[id as usize] as u32);
     assert_eq!(found.ids, renamed);
+    let order: Vec<u32> = order.iter().map(|&row| row as u32).collect();
+    assert!(bytes(&index.reordered(&order).unwrap()) == bytes(&other));
     let seeded = HnswOptions { seed: 2, ..SMALL };
     let (seeded, _) = build(&features, Metric::L2, &seeded);
     assert_ne!(bytes(&seeded)[512..], bytes(&index)[512..]);
+}
+
+#[test]
+fn an_index_is_reordered_as_if_it_had_been_built_so() {
+    // Equal rows share a vertex.
+    let features = clustered(90, 3, 5);
+    let rows: Vec<usize> = (0..2000).map(|i| i * i % 90).collect();
+    let features = features.select(Axis(0), &rows);
+    let order: Vec<usize> = (0..2000).map(|i| (i * 1_231 + 77) % 2000).collect();
+    let shuffled = features.select(Axis(0), &order);
+    let mut order: Vec<u32> = order.iter().map(|&row| row as u32).collect();
+    for metric in METRICS {
+        let index = open(bytes(&build(&features, metric, &SMALL).0)).unwrap();
+        let reordered = index.reordered(&order).unwrap();
+        assert!(bytes(&reordered) == bytes(&build(&shuffled, metric, &SMALL).0));
+    }
+    let (index, _) = build(&features, Metric::L2, &SMALL);
+    assert!(index.reordered(&order[1..]).is_err());
+    order[1] = order[0];
+    assert!(index.reordered(&order).is_err());
+    order[1] = 2000;
+    assert!(index.reordered(&order).is_err());
 }
 
 /// Sums of the plain lanes, with this many rows at a time, and of every kind of lanes that this processor has.

@@ -1,5 +1,7 @@
 //! Indexes of vectors: statements, queries answered from them, and what can go wrong.
 
+mod knn;
+
 use std::path::Path;
 use std::sync::Arc;
 
