@@ -224,10 +224,10 @@ impl Case {
             return None;
         } else {
             let offsets = self.offsets(sizes);
-            for b in 0..batch {
+            for (b, offset) in offsets.iter().enumerate().take(batch) {
                 let beyond = |k: usize| lengths.is_some_and(|lengths| k as f64 >= lengths.data[b]);
                 let outside = |q: usize, k: usize| {
-                    let after = k as i64 - (q as i64 + offsets[b]);
+                    let after = k as i64 - (q as i64 + offset);
                     window[0].is_some_and(|left| -after > left)
                         || window[1].is_some_and(|right| after > right)
                 };

@@ -7,7 +7,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
-use datafusion::common::{Result, exec_datafusion_err, internal_err};
+use datafusion::common::{Result, exec_datafusion_err, internal_datafusion_err, internal_err};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use lakefold_attention::{GroupedStates, Real, Score};
 
@@ -121,11 +121,11 @@ impl<P: ArrowPrimitiveType<Native: Real>> GroupsAccumulator for TypedGroups<P> {
             ListRows::try_new(accumulators)?,
             ListRows::try_new(queries)?,
         );
-        let numbers_of =
-            |lists: &ListRows<'_>| match lists.values().as_primitive_opt::<Float64Type>() {
-                Some(numbers) => Ok(numbers.values().clone()),
-                None => internal_err!("a state of attention is of DOUBLE"),
-            };
+        let numbers_of = |lists: &ListRows<'_>| {
+            let numbers = lists.values().as_primitive_opt::<Float64Type>();
+            let numbers = numbers.map(|numbers| numbers.values().clone());
+            numbers.ok_or_else(|| internal_datafusion_err!("a state of attention is of DOUBLE"))
+        };
         let (totals, numbers) = (numbers_of(&accumulators)?, numbers_of(&queries)?);
         let (mut query, column) = (Vec::new(), groups.columns.query.clone());
         for (row, &group) in group_indices.iter().enumerate() {

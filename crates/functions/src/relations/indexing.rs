@@ -21,6 +21,11 @@ use crate::progress::Announced;
 pub(super) const MEASURED_EVERY: usize = 64;
 /// So many queries at most.
 const MEASURED: usize = 100;
+/// So many at least, of as many as there are.
+const LEAST_MEASURED: usize = 4;
+/// A graph compares a query with some thousand rows, a measurement with all of them: one more query is measured for
+/// as many as look at the rows so many times over, and takes some hundredths of their time.
+const LOOKED_AT: usize = 20;
 
 /// The rows that are searched for.
 pub(super) enum Queries<'a> {
@@ -154,17 +159,19 @@ impl SearchMetrics {
         first: usize,
         nearest: &Nearest,
         all_distances: impl Fn(usize) -> Result<Vec<f64>>,
-        metric: lakefold_manifold::Metric,
+        held: &HeldRows,
     ) -> Result<()> {
         let (count, k) = nearest.distances.dim();
         self.queries.add(count);
         let Some(recall) = &self.recall else {
             return Ok(());
         };
+        let (metric, most) = (held.source.metric, most_measured(first + count, held.len()));
         for place in sampled(first..first + count) {
-            if recall.measured.fetch_add(1, Ordering::Relaxed) >= MEASURED {
+            if recall.measured.load(Ordering::Relaxed) >= most {
                 break;
             }
+            recall.measured.fetch_add(1, Ordering::Relaxed);
             let found = nearest.distances.row(place).to_vec();
             let hits = hits(&found, all_distances(place)?, metric);
             recall.ratio.add_part(hits);
@@ -182,8 +189,14 @@ impl SearchMetrics {
         held: &HeldRows,
     ) -> Result<()> {
         let all = |place| held.all_distances(queries, rows.start + place);
-        self.answered(first, nearest, all, held.source.metric)
+        self.answered(first, nearest, all, held)
     }
+}
+
+/// How many of the queries so far may have been measured.
+fn most_measured(queries: usize, rows: usize) -> usize {
+    let paid = queries.saturating_mul(LOOKED_AT) / rows.max(1);
+    LEAST_MEASURED.saturating_add(paid).min(MEASURED)
 }
 
 /// Which of these queries are measured, counted from the first of them.
@@ -198,6 +211,14 @@ pub(super) fn sampled(queries: Range<usize>) -> impl Iterator<Item = usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_queries_of_many_rows_are_measured_less() {
+        assert_eq!(most_measured(0, 0), 4);
+        assert_eq!(most_measured(5_000, 55_000), 5);
+        assert_eq!(most_measured(1_000_000, 1_000_000), 24);
+        assert_eq!(most_measured(10_000, 1_000), 100);
+    }
 
     #[test]
     fn every_64th_query_is_measured_however_they_are_cut() {

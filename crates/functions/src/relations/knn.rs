@@ -258,7 +258,7 @@ impl Parts {
             let part = reserve_part(&held, rows.len(), k)?;
             let nearest = held.nearest_others(rows.clone(), k, &control)?;
             let all = |place| held.other_distances(rows.start + place);
-            search.answered(rows.start, &nearest, all, held.source.metric)?;
+            search.answered(rows.start, &nearest, all, &held)?;
             let ids = held.ids.slice(rows.start, rows.len());
             Ok((pairs(&schema, &ids, nearest, &held)?, part))
         })
