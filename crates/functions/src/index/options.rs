@@ -122,7 +122,7 @@ mod tests {
             ("hnsw.ef_search", "0", "from 1 to 1048576, got '0'"),
             ("hnsw.ef_search", "many", "got 'many'"),
             ("hnsw.enabled", "maybe", "true or false, got 'maybe'"),
-            ("hnsw.ef_serach", "1", "no setting hnsw.ef_serach"),
+            ("hnsw.m", "1", "no setting hnsw.m"),
         ] {
             let message = config.set(key, value).unwrap_err().to_string();
             assert!(message.contains(said), "{message}");
