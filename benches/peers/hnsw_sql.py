@@ -143,7 +143,7 @@ def reopen(binary, rows, repeat):
         ["without the index", f"{exact:.3f}"],
     ]
     size = file.stat().st_size / 2**20
-    recall = ", ".join(f"{point['recall']:.4f} at ef {point['ef']}" for point in info.get("recall", []))
+    recall = ", ".join(f"{point['recall']:.4f} at ef {point['ef_search']}" for point in info.get("recall", []))
     text = f"### Reopening: {rows:,} × 64, M 16, an index of {size:,.0f} MiB\n\n"
     return text + common.table(["a new process", "seconds"], lines) + f"\n\nSampled recall@10: {recall}\n"
 
