@@ -1,6 +1,6 @@
 //! Attention of many groups at once, a query each.
 
-use crate::online::{Parts, add_weighted, check_parts, finish, invalid_score};
+use crate::online::{Parts, add_weighted, check_parts, check_scores, finish};
 use crate::simd::{Kernel, widest};
 use crate::{AttentionError, Real, Result, Score};
 
@@ -70,10 +70,7 @@ impl GroupedStates {
         if let Some(last) = groups.iter().max() {
             self.check(*last)?;
         }
-        let invalid = |score: &f64| score.is_nan() || *score == f64::INFINITY;
-        if let Some(place) = scores.iter().position(invalid) {
-            return Err(invalid_score(place, scores[place]));
-        }
+        check_scores(scores)?;
         widest(AbsorbRows {
             states: self,
             groups,

@@ -27,7 +27,7 @@ pub(crate) struct Head<'a, T> {
     pub(crate) scale: f64,
     pub(crate) softcap: f64,
     /// Whether scores that are all −∞, although no mask asked for it, are an error. Else they are no weight, which
-    /// only a caller may ask for who tells zeros from a mean
+    /// only a caller may ask for who tells zeros from a mean.
     pub(crate) refuses_minus_infinity: bool,
     /// For errors
     pub(crate) number: Option<usize>,

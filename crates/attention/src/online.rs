@@ -84,10 +84,7 @@ impl OnlineState {
     pub fn absorb_scores<T: Score>(&mut self, scores: &[f64], values: &[T]) -> Result<()> {
         let width = self.accumulator.len();
         AttentionError::check_size("values", "numbers", scores.len() * width, values.len())?;
-        let invalid = |score: &f64| score.is_nan() || *score == f64::INFINITY;
-        if let Some(place) = scores.iter().position(invalid) {
-            return Err(invalid_score(place, scores[place]));
-        }
+        check_scores(scores)?;
         let mut block = [0.0; BLOCK];
         for (number, scores) in scores.chunks(BLOCK).enumerate() {
             let block = &mut block[..scores.len()];
@@ -132,6 +129,16 @@ impl OnlineState {
     pub fn finish<T: Score>(&self) -> Option<Vec<T>> {
         let mean = |&sum: &f64| T::from_f64(sum / self.sum);
         (self.sum > 0.0).then(|| self.accumulator.iter().map(mean).collect())
+    }
+}
+
+/// # Errors
+/// [`AttentionError::InvalidScore`] with the place of the first score of NaN or +∞.
+pub(crate) fn check_scores(scores: &[f64]) -> Result<()> {
+    let invalid = |score: &f64| score.is_nan() || *score == f64::INFINITY;
+    match scores.iter().position(invalid) {
+        Some(place) => Err(invalid_score(place, scores[place])),
+        None => Ok(()),
     }
 }
 
