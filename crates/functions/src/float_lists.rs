@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{Result, internal_err};
@@ -124,16 +124,9 @@ impl<'a> ListRows<'a> {
             return None;
         }
         let length = self.span(0..1).len();
-        // Without a branch for each row.
         let uniform = match self.offsets {
-            Offsets::Small(offsets) => {
-                let pairs = offsets.iter().zip(&offsets[1..]);
-                pairs.fold(true, |same, (a, b)| same & ((b - a) as usize == length))
-            }
-            Offsets::Large(offsets) => {
-                let pairs = offsets.iter().zip(&offsets[1..]);
-                pairs.fold(true, |same, (a, b)| same & ((b - a) as usize == length))
-            }
+            Offsets::Small(offsets) => are_steps(offsets, length),
+            Offsets::Large(offsets) => are_steps(offsets, length),
             Offsets::Fixed(_) => true,
         };
         uniform.then_some(length)
@@ -147,6 +140,14 @@ impl<'a> ListRows<'a> {
             Offsets::Fixed(length) => rows.start * length..rows.end * length,
         }
     }
+}
+
+/// Whether offsets grow by `length` each; without a branch for each row.
+fn are_steps<O: OffsetSizeTrait>(offsets: &[O], length: usize) -> bool {
+    let pairs = offsets.iter().zip(&offsets[1..]);
+    pairs.fold(true, |same, (start, end)| {
+        same & ((*end - *start).as_usize() == length)
+    })
 }
 
 #[cfg(test)]
