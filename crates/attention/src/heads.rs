@@ -3,7 +3,6 @@
 //! A tile is computed by one thread and tiles do not depend on the threads, so neither do the results.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
@@ -12,7 +11,7 @@ use crate::Result;
 use crate::mask::Mask;
 use crate::packed::{Packed, VECTOR};
 use crate::real::Real;
-use crate::tile::{Workspace, attend_tile};
+use crate::tile::attend_tile;
 use crate::tiles::{Tile, tiles, union};
 
 /// One head, its shapes checked.
@@ -36,39 +35,42 @@ pub(crate) struct Head<'a, T> {
 /// All heads, each with the number of its keys' head (they ascend) and its output, in parallel over heads
 /// and tiles; every head has as many queries and keys. Returns for each head and query whether any key has
 /// a weight.
-pub(crate) fn attend_heads<T: Real>(
-    heads: Vec<(Head<'_, T>, usize, ArrayViewMut2<'_, T>)>,
+pub(crate) fn attend_heads<'a, T: Real>(
+    heads: Vec<(Head<'a, T>, usize, ArrayViewMut2<'a, T>)>,
     visible: &(dyn Fn(usize) -> Range<usize> + Sync),
 ) -> Result<Vec<Vec<bool>>> {
     let Some((first, ..)) = heads.first() else {
         return Ok(Vec::new());
     };
-    let (queries, count) = (first.queries.nrows(), heads.len());
-    let tiles = tiles(queries, first.keys.nrows(), visible);
-    let packed = pack(&heads, &tiles);
-    let mut tasks = Vec::with_capacity(count * tiles.len());
-    for (head, kv_head, mut rest) in heads {
-        for tile in &tiles {
-            let (output, below) = rest.split_at(Axis(0), tile.queries.len());
-            tasks.push((head.clone(), packed.get(kv_head), tile, output));
-            rest = below;
+    let count = heads.len();
+    let tiles = tiles(first.queries.nrows(), first.keys.nrows(), visible);
+    let packed = range_to_pack(first, &tiles);
+    let attend = |sharing: HeadsOfKeys<'a, T>| {
+        let Some((first, _)) = sharing.first() else {
+            return Vec::new();
+        };
+        let panels = packed.clone().map(|range| Packed::new(first.keys, &range));
+        let mut tasks = Vec::with_capacity(sharing.len() * tiles.len());
+        for (head, mut rest) in sharing {
+            for tile in &tiles {
+                let (output, below) = rest.split_at(Axis(0), tile.queries.len());
+                tasks.push((head.clone(), tile, output));
+                rest = below;
+            }
         }
-    }
-    let workspaces = Mutex::new(Vec::new());
-    let attend = |(head, packed, tile, output)| {
-        // Handed on from tile to tile: rayon's own per-job state would be allocated far more often.
-        let spare = lock(&workspaces).pop();
-        let mut workspace = spare.unwrap_or_else(Workspace::new);
-        let attended = attend_tile(&head, packed, tile, visible, output, &mut workspace);
-        lock(&workspaces).push(workspace);
+        let attend = |(head, tile, output)| {
+            T::workspace().with_borrow_mut(|workspace| {
+                attend_tile(&head, panels.as_ref(), tile, visible, output, workspace)
+            })
+        };
+        let attended = in_parallel(tasks, attend);
+        if let Some(panels) = panels {
+            panels.give_back();
+        }
         attended
     };
-    let attended: Vec<Result<Vec<bool>>> = if tasks.len() == 1 {
-        tasks.into_iter().map(attend).collect()
-    } else {
-        tasks.into_par_iter().map(attend).collect()
-    };
-    let mut attended = attended.into_iter();
+    // One error after the other: the first head's is the one that is told.
+    let mut attended = in_parallel(by_keys(heads), attend).into_iter().flatten();
     let of_head = |_| {
         let tiles = attended.by_ref().take(tiles.len());
         Ok(tiles.collect::<Result<Vec<_>>>()?.concat())
@@ -76,27 +78,37 @@ pub(crate) fn attend_heads<T: Real>(
     (0..count).map(of_head).collect()
 }
 
-/// The keys of every head of keys, unless so few of them are read that a copy would not pay.
-fn pack<T: Real>(
-    heads: &[(Head<'_, T>, usize, ArrayViewMut2<'_, T>)],
-    tiles: &[Tile],
-) -> Vec<Packed<T>> {
+/// Heads of queries that read the same keys, and their outputs.
+type HeadsOfKeys<'a, T> = Vec<(Head<'a, T>, ArrayViewMut2<'a, T>)>;
+
+fn by_keys<'a, T: Real>(
+    heads: Vec<(Head<'a, T>, usize, ArrayViewMut2<'a, T>)>,
+) -> Vec<HeadsOfKeys<'a, T>> {
+    let mut groups: Vec<HeadsOfKeys<'a, T>> = Vec::with_capacity(heads.len());
+    let mut last = None;
+    for (head, kv_head, output) in heads {
+        match groups.last_mut() {
+            Some(group) if last == Some(kv_head) => group.push((head, output)),
+            _ => groups.push(vec![(head, output)]),
+        }
+        last = Some(kv_head);
+    }
+    groups
+}
+
+/// The results in the order of the tasks. One task stays on this thread.
+fn in_parallel<I: Send, O: Send>(tasks: Vec<I>, work: impl Fn(I) -> O + Sync + Send) -> Vec<O> {
+    if tasks.len() == 1 {
+        tasks.into_iter().map(work).collect()
+    } else {
+        tasks.into_par_iter().map(work).collect()
+    }
+}
+
+/// The keys that tiles read, unless so few of them are read that a copy would not pay.
+fn range_to_pack<T>(head: &Head<'_, T>, tiles: &[Tile]) -> Option<Range<usize>> {
     let range = tiles.iter().fold(0..0, |all, tile| union(&all, &tile.keys));
     let many = tiles.iter().filter(|tile| tile.queries.len() >= VECTOR);
     let read: usize = many.map(|tile| tile.keys.len()).sum();
-    let empty = heads.iter().any(|(head, ..)| head.keys.is_empty());
-    if read < range.len() || empty {
-        return Vec::new();
-    }
-    let mut packed = Vec::new();
-    for (head, kv_head, _) in heads {
-        if *kv_head == packed.len() {
-            packed.push(Packed::new(head.keys, &range));
-        }
-    }
-    packed
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    (read >= range.len() && !head.keys.is_empty()).then_some(range)
 }

@@ -18,9 +18,11 @@ mod simd;
 mod similarity;
 mod softmax;
 mod tile;
+mod tile_rows;
 mod tile_softmax;
 mod tiles;
 mod weights;
+mod workspace;
 
 pub use blocked::Blocked;
 pub use error::{AttentionError, Result};

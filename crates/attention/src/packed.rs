@@ -9,6 +9,7 @@ use ndarray::{ArrayView2, ShapeBuilder};
 use rayon::prelude::*;
 
 use crate::real::Real;
+use crate::simd::{Kernel, widest};
 use crate::tiles::KEYS;
 
 /// Products are this many numbers wide, or a multiple: the widest vectors, so that no tail is left.
@@ -17,6 +18,9 @@ pub(crate) const VECTOR: usize = 16;
 /// A panel's row has room for a vector beyond its last key. Rows a power of two apart would also share few
 /// sets of the first-level cache.
 const STRIDE: usize = KEYS + VECTOR;
+
+/// A thread keeps so much for its next call: heads of 64 numbers and 8,192 keys.
+const KEPT_BYTES: usize = 4 << 20;
 
 /// Panels of [`KEYS`] keys, each d_k × [`STRIDE`].
 pub(crate) struct Packed<T> {
@@ -30,15 +34,24 @@ impl<T: Real> Packed<T> {
     pub(crate) fn new(keys: ArrayView2<'_, T>, range: &Range<usize>) -> Self {
         let (first, d_k) = (range.start / KEYS, keys.ncols());
         let count = range.end.div_ceil(KEYS).saturating_sub(first);
-        let mut panels = vec![T::zero(); count * d_k * STRIDE];
+        let mut panels =
+            T::workspace().with_borrow_mut(|workspace| std::mem::take(&mut workspace.panels));
+        panels.resize(count * d_k * STRIDE, T::zero());
         panels
             .par_chunks_mut((d_k * STRIDE).max(1))
             .zip(first..first + count)
             .for_each(|(panel, number)| {
                 let own = number * KEYS..((number + 1) * KEYS).min(keys.nrows());
-                transpose(keys, own, panel);
+                widest(Transpose { keys, own, panel });
             });
         Self { first, d_k, panels }
+    }
+
+    /// Leaves the memory to what this thread packs next, unless it is much.
+    pub(crate) fn give_back(self) {
+        if size_of_val(self.panels.as_slice()) <= KEPT_BYTES {
+            T::workspace().with_borrow_mut(|workspace| workspace.panels = self.panels);
+        }
     }
 
     /// Keys of one panel as the columns of a matrix, and as many more columns as make a multiple of
@@ -53,15 +66,43 @@ impl<T: Real> Packed<T> {
     }
 }
 
-/// Reads and writes whole cache lines of a few keys at a time.
-fn transpose<T: Real>(keys: ArrayView2<'_, T>, own: Range<usize>, panel: &mut [T]) {
-    for start in own.clone().step_by(VECTOR) {
-        let end = (start + VECTOR).min(own.end);
-        for column in 0..keys.ncols() {
-            let place = column * STRIDE + start - own.start;
-            let out = &mut panel[place..place + end - start];
-            for (out, key) in out.iter_mut().zip(start..end) {
-                *out = keys[[key, column]];
+/// Cache lines of [`VECTOR`] keys are read whole and written whole.
+struct Transpose<'a, T> {
+    keys: ArrayView2<'a, T>,
+    own: Range<usize>,
+    panel: &'a mut [T],
+}
+
+impl<T: Real> Kernel for Transpose<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let Self { keys, own, panel } = self;
+        let d_k = keys.ncols();
+        for start in own.clone().step_by(VECTOR) {
+            let end = (start + VECTOR).min(own.end);
+            let column = start - own.start;
+            let mut done = 0;
+            if end - start == VECTOR && keys.strides()[1] == 1 {
+                let rows: [&[[T; VECTOR]]; VECTOR] = std::array::from_fn(|key| {
+                    let row = keys.row(start + key).to_slice().unwrap_or_default();
+                    row.as_chunks::<VECTOR>().0
+                });
+                for line in 0..d_k / VECTOR {
+                    let lines: [&[T; VECTOR]; VECTOR] = std::array::from_fn(|key| &rows[key][line]);
+                    for number in 0..VECTOR {
+                        let place = (done + number) * STRIDE + column;
+                        let column: [T; VECTOR] = std::array::from_fn(|key| lines[key][number]);
+                        panel[place..place + VECTOR].copy_from_slice(&column);
+                    }
+                    done += VECTOR;
+                }
+            }
+            for dimension in done..d_k {
+                let place = dimension * STRIDE + column;
+                for (out, key) in panel[place..].iter_mut().zip(start..end) {
+                    *out = keys[[key, dimension]];
+                }
             }
         }
     }

@@ -4,11 +4,14 @@
     reason = "the parts of ln 2 are written as they are exact"
 )]
 
+use std::cell::RefCell;
 use std::ops::{AddAssign, MulAssign};
+use std::thread::LocalKey;
 
 use ndarray::LinalgScalar;
 
 use crate::Score;
+use crate::workspace::Workspace;
 
 /// A number type that attention is computed in: `f32` or `f64`. Products, weights and sums have this type.
 pub trait Real:
@@ -22,6 +25,11 @@ pub trait Real:
     #[doc(hidden)]
     #[must_use]
     fn is_nan(self) -> bool;
+
+    /// This thread's.
+    #[doc(hidden)]
+    #[must_use]
+    fn workspace() -> &'static LocalKey<RefCell<Workspace<Self>>>;
 
     /// eˣ for x ≤ 0, −∞ and NaN included, within 2 units in the last place; results below the smallest
     /// normal number are 0. The body has no branch, so that a loop over it is compiled to vectors.
@@ -54,6 +62,13 @@ macro_rules! real {
             #[inline(always)]
             fn is_nan(self) -> bool {
                 self.is_nan()
+            }
+
+            fn workspace() -> &'static LocalKey<RefCell<Workspace<Self>>> {
+                thread_local! {
+                    static WORKSPACE: RefCell<Workspace<$type>> = const { RefCell::new(Workspace::new()) };
+                }
+                &WORKSPACE
             }
 
             #[inline(always)]

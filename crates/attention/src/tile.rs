@@ -15,27 +15,10 @@ use crate::packed::Packed;
 use crate::product::{add_product, set_product};
 use crate::real::Real;
 use crate::simd::widest;
+use crate::tile_rows::{Normalize, Rescale};
 use crate::tile_softmax::TileSoftmax;
 use crate::tiles::{KEYS, Tile, clipped};
-
-/// What a tile needs beside its output.
-pub(crate) struct Workspace<T> {
-    scores: Vec<T>,
-    maxima: Vec<T>,
-    sums: Vec<T>,
-    corrections: Vec<T>,
-}
-
-impl<T> Workspace<T> {
-    pub(crate) fn new() -> Self {
-        Self {
-            scores: Vec::new(),
-            maxima: Vec::new(),
-            sums: Vec::new(),
-            corrections: Vec::new(),
-        }
-    }
-}
+use crate::workspace::Workspace;
 
 /// Writes the rows of the tile's queries and returns for each whether any key has a weight.
 pub(crate) fn attend_tile<T: Real>(
@@ -59,7 +42,9 @@ pub(crate) fn attend_tile<T: Real>(
     refill(&mut workspace.maxima, T::NEG_INFINITY);
     refill(&mut workspace.sums, T::zero());
     refill(&mut workspace.corrections, T::one());
-    output.fill(T::zero());
+    if tile.keys.is_empty() {
+        output.fill(T::zero());
+    }
     let queries = head.queries.slice(s![tile.queries.clone(), ..]);
     let mask = head.mask.rows(tile.queries.clone());
     let scale = T::from_f64(head.scale);
@@ -67,18 +52,22 @@ pub(crate) fn attend_tile<T: Real>(
     while next < tile.keys.end {
         // Up to the end of a panel.
         let keys = next..((next / KEYS + 1) * KEYS).min(tile.keys.end);
+        let first = keys.start == tile.keys.start;
         next = keys.end;
         let block = match packed {
             Some(packed) => packed.block(&keys),
             None => head.keys.slice(s![keys.clone(), ..]).reversed_axes(),
         };
         let shape = (rows, block.ncols());
-        workspace.scores.resize(shape.0 * shape.1, T::zero());
-        let scores = ArrayViewMut2::from_shape(shape, &mut workspace.scores[..])
-            .unwrap_or_else(|_| unreachable!("just resized"));
+        let size = shape.0 * shape.1;
+        if workspace.scores.len() < size {
+            workspace.scores.resize(size, T::zero());
+        }
+        let scores = ArrayViewMut2::from_shape(shape, &mut workspace.scores[..size])
+            .unwrap_or_else(|_| unreachable!("just cut"));
         set_product(scores, scale, queries, block);
         widest(TileSoftmax {
-            scores: &mut workspace.scores,
+            scores: &mut workspace.scores[..size],
             stride: shape.1,
             keys: keys.clone(),
             visible: &visible,
@@ -89,26 +78,30 @@ pub(crate) fn attend_tile<T: Real>(
             sums: &mut workspace.sums,
             corrections: &mut workspace.corrections,
         });
-        for (mut row, &correction) in output.rows_mut().into_iter().zip(&workspace.corrections) {
-            if correction != T::one() {
-                row.map_inplace(|total| *total *= correction);
-            }
-        }
-        let scores = ArrayView2::from_shape(shape, &workspace.scores[..])
-            .unwrap_or_else(|_| unreachable!("just resized"));
+        let scores = ArrayView2::from_shape(shape, &workspace.scores[..size])
+            .unwrap_or_else(|_| unreachable!("just cut"));
         let weights = scores.slice_move(s![.., ..keys.len()]);
         let values = head.values.slice(s![keys, ..]);
-        add_product(output.view_mut(), weights, values);
+        if first {
+            set_product(output.view_mut(), T::one(), weights, values);
+        } else {
+            let corrections = &workspace.corrections;
+            widest(Rescale {
+                output: &mut output,
+                corrections,
+            });
+            add_product(output.view_mut(), weights, values);
+        }
     }
     let mut attended = Vec::with_capacity(rows);
-    for (place, mut row) in output.rows_mut().into_iter().enumerate() {
+    let finite = widest(Normalize {
+        output: &mut output,
+        sums: &workspace.sums,
+    });
+    for (place, row) in output.rows_mut().into_iter().enumerate() {
         let sum = workspace.sums[place];
-        if sum > T::zero() {
-            let factor = T::one() / sum;
-            row.map_inplace(|total| *total *= factor);
-        }
         let (query, visible) = (tile.queries.start + place, visible[place].clone());
-        let finite = sum >= T::zero() && row.iter().all(|value| value.to_f64().is_finite());
+        let finite = sum >= T::zero() && finite[place];
         // No weight although the mask takes not every key out: each score has overflowed to −∞.
         let lost = || sum == T::zero() && head.mask.allows_any(query, visible.clone());
         attended.push(if finite && !lost() {

@@ -114,15 +114,12 @@ fn weigh<T: Real, const FUSED: bool>(scores: &mut [T], maximum: T) -> (T, T, T) 
         scores.fill(T::zero());
         return (raised, T::one(), if any { T::NAN } else { T::zero() });
     }
-    for score in scores.iter_mut() {
-        *score = (*score - raised).exp_nonpositive::<FUSED>();
-    }
     let correction = if raised == maximum {
         T::one()
     } else {
         (maximum - raised).exp_nonpositive::<FUSED>()
     };
-    (raised, correction, sum(scores))
+    (raised, correction, exponentials::<T, FUSED>(scores, raised))
 }
 
 const LANES: usize = 32;
@@ -141,15 +138,22 @@ fn largest<T: Real>(scores: &[T]) -> T {
     rest.iter().copied().fold(largest, larger)
 }
 
+/// Replaces scores by exp(score − maximum) and returns their sum: one pass, while they are in registers.
 #[inline(always)]
-fn sum<T: Real>(weights: &[T]) -> T {
+fn exponentials<T: Real, const FUSED: bool>(scores: &mut [T], maximum: T) -> T {
     let mut lanes = [T::zero(); LANES];
-    let (chunks, rest) = weights.as_chunks::<LANES>();
+    let (chunks, rest) = scores.as_chunks_mut::<LANES>();
     for chunk in chunks {
         for lane in 0..LANES {
-            lanes[lane] += chunk[lane];
+            let weight = (chunk[lane] - maximum).exp_nonpositive::<FUSED>();
+            chunk[lane] = weight;
+            lanes[lane] += weight;
         }
     }
-    let rest = rest.iter().fold(T::zero(), |sum, &weight| sum + weight);
-    lanes.into_iter().fold(rest, |sum, lane| sum + lane)
+    let mut sum = T::zero();
+    for score in rest {
+        *score = (*score - maximum).exp_nonpositive::<FUSED>();
+        sum += *score;
+    }
+    lanes.into_iter().fold(sum, |sum, lane| sum + lane)
 }
