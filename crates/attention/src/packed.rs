@@ -88,12 +88,13 @@ impl<T: Real> Kernel for Transpose<'_, T> {
                     let row = keys.row(start + key).to_slice().unwrap_or_default();
                     row.as_chunks::<VECTOR>().0
                 });
-                for line in 0..d_k / VECTOR {
+                while done + VECTOR <= d_k {
+                    let line = done / VECTOR;
                     let lines: [&[T; VECTOR]; VECTOR] = std::array::from_fn(|key| &rows[key][line]);
-                    for number in 0..VECTOR {
-                        let place = (done + number) * STRIDE + column;
-                        let column: [T; VECTOR] = std::array::from_fn(|key| lines[key][number]);
-                        panel[place..place + VECTOR].copy_from_slice(&column);
+                    let columns = panel[done * STRIDE..].chunks_mut(STRIDE).take(VECTOR);
+                    for (number, out) in columns.enumerate() {
+                        let numbers: [T; VECTOR] = std::array::from_fn(|key| lines[key][number]);
+                        out[column..column + VECTOR].copy_from_slice(&numbers);
                     }
                     done += VECTOR;
                 }

@@ -55,12 +55,12 @@ fn multiply<T: Real>(row: &mut ArrayViewMut1<'_, T>, factor: T) -> bool {
     }
 }
 
-/// x − x is 0 for every finite number, NaN for all others.
+/// 0·x is 0 for every finite number, NaN for all others.
 #[inline(always)]
 fn multiply_all<'a, T: Real>(row: impl Iterator<Item = &'a mut T>, factor: T) -> bool {
     row.fold(true, |finite, number| {
         *number *= factor;
-        finite & (*number - *number == T::zero())
+        finite & (*number * T::zero() == T::zero())
     })
 }
 

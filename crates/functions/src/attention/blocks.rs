@@ -12,7 +12,7 @@ use ndarray::{Array2, ArrayView2, Axis, CowArray, Ix2, s};
 
 use super::arguments::Scoring;
 use super::vectors::{Column, Columns, check_comparable};
-use crate::embeddings::embedding_array;
+use crate::embeddings::vectors_array;
 use crate::features::Site;
 use crate::float_lists::FloatType;
 
@@ -109,21 +109,25 @@ impl Request {
         for (&row, &attended) in queries.places.iter().zip(&attended) {
             present[row] = attended;
         }
-        let rows = means.rows().into_iter().zip(&attended);
-        let kept = rows.filter(|(_, attended)| **attended);
-        let numbers = kept.flat_map(|(row, _)| row.to_vec()).map(Score::to_f64);
-        let Some(float) = FloatType::of_list(&self.data_type) else {
-            return internal_err!("a list was expected");
-        };
         let width = value.extent.dimensions;
-        embedding_array(
+        let numbers = kept(means, &attended);
+        vectors_array::<P>(
             &self.data_type,
-            float,
             numbers,
             width,
             BooleanBuffer::from(present),
         )
     }
+}
+
+/// The rows that have a mean, one after the other.
+fn kept<T: Real>(means: Array2<T>, attended: &[bool]) -> Vec<T> {
+    if attended.iter().all(|&attended| attended) {
+        return means.into_raw_vec_and_offset().0;
+    }
+    let rows = means.rows().into_iter().zip(attended);
+    let kept = rows.filter(|(_, attended)| **attended);
+    kept.flat_map(|(row, _)| row.to_vec()).collect()
 }
 
 /// Which rows of a column take part.

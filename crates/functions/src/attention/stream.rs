@@ -61,6 +61,13 @@ struct Chunk {
     held: Budget,
 }
 
+/// Whole partitions of the window: those of a piece are computed together, and only the batches of one piece have to
+/// be joined for that.
+struct Whole {
+    pieces: Vec<Vec<RecordBatch>>,
+    held: Budget,
+}
+
 impl Chunk {
     fn new(budget: &Budget) -> Self {
         Self {
@@ -77,6 +84,20 @@ impl Chunk {
             self.batches.push(batch);
         }
         Ok(())
+    }
+
+    /// It, and other whole partitions of the window that lie in one batch.
+    fn whole(mut self, others: Option<RecordBatch>) -> Result<Whole> {
+        let mut pieces = vec![std::mem::take(&mut self.batches)];
+        if let Some(others) = others {
+            self.push(others)?;
+            pieces.push(self.batches);
+        }
+        pieces.retain(|piece| !piece.is_empty());
+        Ok(Whole {
+            pieces,
+            held: self.held,
+        })
     }
 }
 
@@ -108,16 +129,16 @@ impl Run {
             } else {
                 self.input = None;
                 let rest = Chunk::new(&self.budget);
-                Some(std::mem::replace(&mut self.waiting, rest))
+                Some(std::mem::replace(&mut self.waiting, rest).whole(None)?)
             };
-            let Some(chunk) = whole.filter(|chunk| !chunk.batches.is_empty()) else {
+            let Some(whole) = whole else {
                 continue;
             };
             let (work, cancelled) = (Arc::clone(&self.work), Arc::clone(&self.cancelled.0));
             let timer = self.baseline.elapsed_compute().clone();
             let (batches, held) = blocking(move || {
                 let _timer = timer.timer();
-                work.attend(chunk, &cancelled)
+                work.attend(whole, &cancelled)
             })
             .await?;
             self.ready = batches.into();
@@ -126,28 +147,29 @@ impl Run {
     }
 
     /// Takes a batch in; the rows of partitions that end in it, or before it, come out.
-    fn take(&mut self, batch: RecordBatch) -> Result<Option<Chunk>> {
+    fn take(&mut self, batch: RecordBatch) -> Result<Option<Whole>> {
         if batch.num_rows() == 0 {
             return Ok(None);
         }
-        let last = match self.waiting.batches.last() {
-            Some(waiting) => self.work.starts_anew(waiting, &batch)?,
-            None => false,
+        let partitions = self.work.partitions(&batch)?;
+        let (Some(first), Some(last)) = (partitions.first(), partitions.last()) else {
+            return Ok(None);
         };
-        // Where the last partition of the window that the batch holds begins.
-        let begin = self
-            .work
-            .partitions(&batch)?
-            .last()
-            .map_or(0, |last| last.start);
-        if !last && begin == 0 {
+        let anew = match self.waiting.batches.last() {
+            Some(waiting) => self.work.starts_anew(waiting, &batch)?,
+            None => true,
+        };
+        if partitions.len() == 1 && (!anew || self.waiting.batches.is_empty()) {
             self.waiting.push(batch)?;
             return Ok(None);
         }
         let mut rest = Chunk::new(&self.budget);
-        self.waiting.push(batch.slice(0, begin))?;
-        rest.push(batch.slice(begin, batch.num_rows() - begin))?;
-        Ok(Some(std::mem::replace(&mut self.waiting, rest)))
+        rest.push(batch.slice(last.start, last.len()))?;
+        let mut waiting = std::mem::replace(&mut self.waiting, rest);
+        let own = if anew { 0 } else { first.end };
+        waiting.push(batch.slice(0, own))?;
+        let others = batch.slice(own, last.start - own);
+        waiting.whole(Some(others)).map(Some)
     }
 }
 
@@ -182,8 +204,21 @@ impl Work {
     }
 
     /// The batches with a column more for each call, and the memory of all that.
-    fn attend(&self, chunk: Chunk, cancelled: &AtomicBool) -> Result<(Vec<RecordBatch>, Budget)> {
-        let Chunk { batches, held } = chunk;
+    fn attend(&self, whole: Whole, cancelled: &AtomicBool) -> Result<(Vec<RecordBatch>, Budget)> {
+        let Whole { pieces, held } = whole;
+        let mut all = Vec::new();
+        for piece in pieces {
+            all.extend(self.attend_piece(piece, &held, cancelled)?);
+        }
+        Ok((all, held))
+    }
+
+    fn attend_piece(
+        &self,
+        batches: Vec<RecordBatch>,
+        held: &Budget,
+        cancelled: &AtomicBool,
+    ) -> Result<Vec<RecordBatch>> {
         let rows = batches.iter().map(RecordBatch::num_rows).sum();
         let keys = gathered(&self.partition_by, &batches)?;
         let partitions = runs(&keys, rows)?;
@@ -228,7 +263,7 @@ impl Work {
             start += rows;
             Ok(RecordBatch::try_new(Arc::clone(&self.schema), all)?)
         });
-        Ok((batches.collect::<Result<_>>()?, held))
+        batches.collect()
     }
 }
 
