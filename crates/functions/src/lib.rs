@@ -36,6 +36,7 @@ mod evaluator;
 mod features;
 mod fit;
 mod fit_task;
+mod fixed_lists;
 mod float_lists;
 mod group;
 mod groups;

@@ -10,6 +10,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::exec::{AttentionCall, SelfAttentionExec};
 use super::self_attention::SelfAttention;
+use crate::fixed_lists::{as_lists, restored};
 use crate::window_rule::{Replacement, arguments};
 
 /// Replaces every window operator that computes `self_attention` by [`SelfAttentionExec`], which computes
@@ -63,11 +64,17 @@ fn attention_exec(
     };
     let calls = exprs.iter().map(call).collect::<Result<Vec<_>>>()?;
     let first = exprs.first();
-    Ok(Arc::new(SelfAttentionExec::try_new(
-        calls,
-        first.map_or(&[][..], |expr| expr.partition_by()).to_vec(),
-        first.map_or(&[][..], |expr| expr.order_by()).to_vec(),
-        can_repartition,
-        input,
-    )?))
+    let partition_by = first.map_or(&[][..], |expr| expr.partition_by()).to_vec();
+    let order_by = first.map_or(&[][..], |expr| expr.order_by()).to_vec();
+    let mut keys = partition_by.clone();
+    keys.extend(order_by.iter().map(|order| Arc::clone(&order.expr)));
+    let original = input.schema();
+    // Without keys nothing is sorted.
+    let input = if keys.is_empty() {
+        input
+    } else {
+        as_lists(input, &keys)?
+    };
+    let exec = SelfAttentionExec::try_new(calls, partition_by, order_by, can_repartition, input)?;
+    restored(Arc::new(exec), &original)
 }
