@@ -6,8 +6,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Schema};
-use datafusion::common::Result;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray};
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::compute;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{Result, internal_err};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_expr::utils::collect_columns;
@@ -32,15 +35,21 @@ pub(crate) fn as_lists(plan: Plan, keys: &[Arc<dyn PhysicalExpr>]) -> Result<Pla
     cast(plan, &types.collect::<Vec<_>>())
 }
 
-/// `plan`, whose first columns are those that `original` has as they were.
-pub(crate) fn restored(plan: Plan, original: &Schema) -> Result<Plan> {
-    let schema = plan.schema();
-    let originals = original.fields().iter();
-    let others = schema.fields().iter().skip(original.fields().len());
-    let types = originals
-        .chain(others)
-        .map(|field| field.data_type().clone());
-    cast(plan, &types.collect::<Vec<_>>())
+/// A column that has travelled, as `data_type` again; others as they are.
+pub(crate) fn restored(column: ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
+    if column.data_type() == data_type {
+        return Ok(column);
+    }
+    let Some(list) = column.as_list_opt::<i32>() else {
+        return internal_err!("expected {data_type}, got {}", column.data_type());
+    };
+    // Arrow's cast takes the numbers from the first one on, wherever the rows of a slice begin.
+    let (field, offsets, numbers, nulls) = list.clone().into_parts();
+    let (first, last) = (offsets[0], offsets[list.len()]);
+    let numbers = numbers.slice(first as usize, (last - first) as usize);
+    let offsets = OffsetBuffer::new(offsets.iter().map(|offset| offset - first).collect());
+    let list = ListArray::try_new(field, offsets, numbers, nulls)?;
+    Ok(compute::cast(&list, data_type)?)
 }
 
 fn cast(plan: Plan, types: &[DataType]) -> Result<Plan> {
@@ -66,4 +75,32 @@ fn cast(plan: Plan, types: &[DataType]) -> Result<Plan> {
         return Ok(plan);
     }
     Ok(Arc::new(ProjectionExec::try_new(columns, plan)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::arrow::array::FixedSizeListArray;
+    use datafusion::arrow::datatypes::Float32Type;
+
+    #[test]
+    fn slices_return_as_they_left() {
+        let row = |first: f32| Some(vec![Some(first), None]);
+        let rows = vec![row(1.0), None, row(2.0), row(3.0), None];
+        let fixed = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(rows, 2);
+        let DataType::FixedSizeList(number, _) = fixed.data_type() else {
+            unreachable!();
+        };
+        let away = compute::cast(&fixed, &DataType::List(Arc::clone(number))).unwrap();
+        for (start, length) in [(0, 5), (2, 2), (1, 3), (2, 3), (4, 1), (3, 0)] {
+            let back = restored(away.slice(start, length), fixed.data_type()).unwrap();
+            let expected: ArrayRef = Arc::new(fixed.slice(start, length));
+            assert_eq!(&back, &expected, "{start} {length}");
+        }
+        // Rows that were copied on the way have no room where they are NULL.
+        let indices = datafusion::arrow::array::UInt32Array::from(vec![4, 3, 1, 0]);
+        let moved = compute::take(&away, &indices, None).unwrap().slice(1, 3);
+        let expected = compute::take(&fixed, &indices, None).unwrap().slice(1, 3);
+        assert_eq!(&restored(moved, fixed.data_type()).unwrap(), &expected);
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{FieldRef, SchemaBuilder};
+use datafusion::arrow::datatypes::{FieldRef, SchemaBuilder, SchemaRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ColumnStatistics, Result, Statistics, internal_err, plan_err};
@@ -94,6 +94,8 @@ pub struct SelfAttentionExec {
     /// Whether partitions may be spread over several input partitions.
     can_repartition: bool,
     input: Arc<dyn ExecutionPlan>,
+    /// The input's, as they leave: see [`crate::fixed_lists`].
+    columns: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -110,31 +112,40 @@ impl SelfAttentionExec {
         can_repartition: bool,
         input: Arc<dyn ExecutionPlan>,
     ) -> Result<Self> {
-        let calls = calls.into();
-        let properties = Arc::new(plan_properties(&calls, &input)?);
+        let (calls, columns) = (calls.into(), input.schema());
+        let properties = Arc::new(plan_properties(&calls, &columns, &input)?);
         Ok(Self {
             calls,
             partition_by,
             order_by,
             can_repartition,
             input,
+            columns,
             properties,
             metrics: ExecutionPlanMetricsSet::new(),
+        })
+    }
+
+    /// Its input's columns leave with these types.
+    pub(crate) fn with_columns(self, columns: &SchemaRef) -> Result<Self> {
+        Ok(Self {
+            columns: Arc::clone(columns),
+            properties: Arc::new(plan_properties(&self.calls, columns, &self.input)?),
+            ..self
         })
     }
 }
 
 fn plan_properties(
     calls: &[AttentionCall],
+    columns: &SchemaRef,
     input: &Arc<dyn ExecutionPlan>,
 ) -> Result<PlanProperties> {
-    let mut schema = SchemaBuilder::from(input.schema().fields());
+    let mut schema = SchemaBuilder::from(columns.fields());
     for call in calls {
         schema.push(Arc::clone(&call.field));
     }
-    let schema = schema
-        .finish()
-        .with_metadata(input.schema().metadata().clone());
+    let schema = schema.finish().with_metadata(columns.metadata().clone());
     let equivalences = EquivalenceProperties::new(Arc::new(schema))
         .extend(input.equivalence_properties().clone())?;
     Ok(PlanProperties::new(
@@ -233,7 +244,9 @@ impl ExecutionPlan for SelfAttentionExec {
         };
         let properties = match options.children_properties {
             ChildrenPropertiesMode::Keep => Arc::clone(&self.properties),
-            ChildrenPropertiesMode::Recompute => Arc::new(plan_properties(&self.calls, &input)?),
+            ChildrenPropertiesMode::Recompute => {
+                Arc::new(plan_properties(&self.calls, &self.columns, &input)?)
+            }
         };
         Ok(Arc::new(Self {
             input,

@@ -10,7 +10,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::exec::{AttentionCall, SelfAttentionExec};
 use super::self_attention::SelfAttention;
-use crate::fixed_lists::{as_lists, restored};
+use crate::fixed_lists::as_lists;
 use crate::window_rule::{Replacement, arguments};
 
 /// Replaces every window operator that computes `self_attention` by [`SelfAttentionExec`], which computes
@@ -68,7 +68,7 @@ fn attention_exec(
     let order_by = first.map_or(&[][..], |expr| expr.order_by()).to_vec();
     let mut keys = partition_by.clone();
     keys.extend(order_by.iter().map(|order| Arc::clone(&order.expr)));
-    let original = input.schema();
+    let columns = input.schema();
     // Without keys nothing is sorted.
     let input = if keys.is_empty() {
         input
@@ -76,5 +76,5 @@ fn attention_exec(
         as_lists(input, &keys)?
     };
     let exec = SelfAttentionExec::try_new(calls, partition_by, order_by, can_repartition, input)?;
-    restored(Arc::new(exec), &original)
+    Ok(Arc::new(exec.with_columns(&columns)?))
 }

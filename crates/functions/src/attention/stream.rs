@@ -23,6 +23,7 @@ use super::frames::frames;
 use super::self_attention::NAME;
 use crate::features::Site;
 use crate::fit_task::{CancelOnDrop, blocking};
+use crate::fixed_lists::restored;
 use crate::memory::{Budget, INPUT, array_bytes, batch_bytes, resources_exhausted};
 
 /// The output of one partition of the plan.
@@ -258,7 +259,9 @@ impl Work {
         let mut start = 0;
         let batches = batches.into_iter().map(|batch| {
             let rows = batch.num_rows();
-            let mut all = batch.columns().to_vec();
+            let own = batch.columns().iter().zip(self.schema.fields());
+            let own = own.map(|(column, field)| restored(Arc::clone(column), field.data_type()));
+            let mut all = own.collect::<Result<Vec<_>>>()?;
             all.extend(columns.iter().map(|column| column.slice(start, rows)));
             start += rows;
             Ok(RecordBatch::try_new(Arc::clone(&self.schema), all)?)

@@ -187,6 +187,53 @@ async fn every_frame_agrees_with_its_definition() {
     }
 }
 
+/// They travel through the sort as lists of any size.
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_of_a_fixed_size_leave_beside_the_result_as_they_came() {
+    let number = Arc::new(Field::new_list_field(DataType::Float64, true));
+    let wanted = DataType::FixedSizeList(number, 3);
+    for nulls in [false, true] {
+        let batch = rows(203, nulls);
+        // Cast before they are cut: Arrow's cast of a slice takes the numbers of the first rows.
+        let vectors = ["q", "k", "v"].map(|name| {
+            (
+                name,
+                cast(batch.column_by_name(name).unwrap(), &wanted).unwrap(),
+            )
+        });
+        let numbers =
+            ["id", "g"].map(|name| (name, Arc::clone(batch.column_by_name(name).unwrap())));
+        let fixed = RecordBatch::try_from_iter(numbers.into_iter().chain(vectors)).unwrap();
+        for (partitions, batch_size) in [(1, 8192), (3, 17), (2, 100)] {
+            let ctx = session(
+                SessionConfig::new()
+                    .with_target_partitions(partitions)
+                    .with_batch_size(batch_size),
+            );
+            let parts = [(0, 9), (9, 100), (109, 94)];
+            let parts = parts.map(|(start, rows)| vec![fixed.slice(start, rows)]);
+            register(&ctx, parts.to_vec());
+            let over = "PARTITION BY g ORDER BY id ROWS BETWEEN 2 PRECEDING AND 1 FOLLOWING";
+            let sql = format!(
+                "SELECT q, k, v, self_attention(q, k, v) OVER ({over}) AS a FROM t ORDER BY id"
+            );
+            let found = query(&ctx, &sql).await.unwrap();
+            let what = format!("{partitions} partitions, batches of {batch_size}, nulls: {nulls}");
+            let lists_of = |place: usize| {
+                lists(&cast(found.column(place), batch.column(3).data_type()).unwrap())
+            };
+            for (place, name) in ["q", "k", "v"].into_iter().enumerate() {
+                assert_eq!(found.column(place).data_type(), &wanted);
+                assert!(lists_of(place) == column(&batch, name), "{name}, {what}");
+            }
+            let scale = 1.0 / (D as f64).sqrt();
+            let sees = |a: usize, b: usize| a / 40 == b / 40 && b + 2 >= a && b <= a + 1;
+            let expected = expected(&batch, "dot", scale, sees);
+            assert_near(&lists_of(3), &expected, 1e-13, &what);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_plain_window_operator_gives_the_same() {
     let batch = rows(90, true);
