@@ -25,7 +25,6 @@ use super::group_states::{TypedGroups, state_types};
 use super::groups::AttentionGroups;
 use super::vectors::Columns;
 use crate::float_lists::FloatType;
-use crate::lle_embed::column_name;
 
 /// The name in SQL.
 pub(crate) const NAME: &str = "attention";
@@ -88,14 +87,10 @@ impl Attention {
                 "{NAME}(DISTINCT …) is not supported: take the distinct rows in a subquery"
             );
         }
-        let [query, key, value, ..] = args.exprs else {
+        if args.exprs.len() < 3 {
             return plan_err!("{NAME} needs query, key and value");
-        };
-        let columns = Columns {
-            query: column_name(query),
-            key: column_name(key),
-            value: column_name(value),
-        };
+        }
+        let columns = Columns::of_call(args.exprs, args.name);
         let scoring = Scoring::of_arguments(NAME, args.exprs)?;
         Ok(AttentionGroups::new(
             columns,

@@ -10,8 +10,8 @@ use lakefold_attention::Similarity;
 
 use super::coercion::{check_number, check_similarity, nested, vector_float, wider};
 use super::constant_query::list_type;
+use crate::argument_names::own_name;
 use crate::constants::constant;
-use crate::lle_embed::column_name;
 
 /// Parameters of every function that compares a query with keys row by row.
 pub(crate) const PARAMETERS: [&str; 5] = ["query", "key", "value", "scale", "similarity"];
@@ -102,7 +102,7 @@ impl Scoring {
                         "{} of {function} must be a constant, got {}: write the value; a factor that \
                          differs from row to row can go into the query",
                         PARAMETERS[place],
-                        column_name(argument)
+                        own_name(argument).unwrap_or_else(|| "an expression of columns".to_owned())
                     )
                 })
         };
