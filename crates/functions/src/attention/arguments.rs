@@ -23,9 +23,9 @@ pub(crate) const PARAMETERS: [&str; 5] = ["query", "key", "value", "scale", "sim
 pub(crate) fn coerce(function: &str, types: &[DataType]) -> Result<Vec<DataType>> {
     let (3..=5, [query, key, value, options @ ..]) = (types.len(), types) else {
         return plan_err!(
-            "{function} takes 3 to 5 arguments, got {}: write {function}({})",
+            "{function} takes 3 to 5 arguments, got {}: write {}",
             types.len(),
-            PARAMETERS.join(", ")
+            usage(function, &PARAMETERS, 3)
         );
     };
     let query = list_type(query);
@@ -45,12 +45,32 @@ pub(crate) fn coerce(function: &str, types: &[DataType]) -> Result<Vec<DataType>
     let float = wider(&floats).data_type();
     let mut coerced = lists.map(|list| nested(list, 1, float.clone())).to_vec();
     if let Some(scale) = options.first() {
-        coerced.push(check_number(function, PARAMETERS[3], scale)?);
+        coerced.push(check_scale(function, scale)?);
     }
     if let Some(similarity) = options.get(1) {
         coerced.push(check_similarity(function, similarity)?);
     }
     Ok(coerced)
+}
+
+/// A call as documentation writes it: what may be left out in brackets.
+pub(crate) fn usage(function: &str, parameters: &[&str], required: usize) -> String {
+    let (required, optional) = parameters.split_at(required);
+    let names: String = optional.iter().map(|name| format!(" [, {name}")).collect();
+    let closing = "]".repeat(optional.len());
+    format!("{function}({}{names}{closing})", required.join(", "))
+}
+
+/// # Errors
+/// Unless it is a number or NULL. A text is most likely the similarity, which comes after it.
+pub(crate) fn check_scale(function: &str, scale: &DataType) -> Result<DataType> {
+    if scale.is_string() {
+        return plan_err!(
+            "scale of {function} must be a number, got {scale}: write NULL in its place for the default, the \
+             similarity comes after it"
+        );
+    }
+    check_number(function, "scale", scale)
 }
 
 /// How scores are made.
