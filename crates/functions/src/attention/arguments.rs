@@ -53,12 +53,12 @@ pub(crate) fn coerce(function: &str, types: &[DataType]) -> Result<Vec<DataType>
     Ok(coerced)
 }
 
-/// A call as documentation writes it: what may be left out in brackets.
+/// A call as documentation writes it: what may be left out, at least one argument, in brackets.
 pub(crate) fn usage(function: &str, parameters: &[&str], required: usize) -> String {
     let (required, optional) = parameters.split_at(required);
-    let names: String = optional.iter().map(|name| format!(" [, {name}")).collect();
     let closing = "]".repeat(optional.len());
-    format!("{function}({}{names}{closing})", required.join(", "))
+    let (required, optional) = (required.join(", "), optional.join(" [, "));
+    format!("{function}({required} [, {optional}{closing})")
 }
 
 /// # Errors
@@ -148,6 +148,22 @@ impl fmt::Display for Scoring {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_left_out_is_in_brackets() {
+        let expected = "attention(query, key, value [, scale [, similarity]])";
+        assert_eq!(usage("attention", &PARAMETERS, 3), expected);
+    }
+
+    #[test]
+    fn a_text_is_no_scale_and_the_error_says_where_a_similarity_goes() {
+        let error = check_scale("attention", &DataType::Utf8).unwrap_err();
+        assert!(error.to_string().contains("write NULL in its place"));
+        assert_eq!(
+            check_scale("attention", &DataType::Int64).unwrap(),
+            DataType::Float64
+        );
+    }
 
     #[test]
     fn lists_keep_their_kind() {
