@@ -68,11 +68,12 @@ bench-peers: setup $(PEERS)/.installed ## The same work on scikit-learn and FAIS
 sample-data: $(PEERS)/.installed ## Write sample_data/*.parquet anew (maintainers)
 	$(PEERS)/bin/python sample_data/generate.py
 
-reference: $(PEERS)/.installed ## Write tests/reference/*.json anew from scikit-learn (maintainers)
+reference: $(PEERS)/.installed ## Write tests/reference/* anew from scikit-learn and ONNX (maintainers)
 	$(PEERS)/bin/python tests/reference/generate.py
 	$(PEERS)/bin/python tests/reference/quality.py
 	$(PEERS)/bin/python tests/reference/neighbors.py
 	$(PEERS)/bin/python tests/reference/attention.py
+	$(PEERS)/bin/python tests/reference/onnx_cases.py
 
 # The whole workspace for the same reason as in `demo`; its benchmark programs are what `benches/peers` runs.
 release: setup ## Build the optimised binary, and the benchmark programs

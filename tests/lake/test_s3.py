@@ -52,6 +52,34 @@ def test_options_and_globs(lake, reference, s3):
     assert s3.visible(bucket) == wanted
 
 
+def test_sql_reads_and_writes_urls(lake, reference, s3):
+    bucket = s3.bucket(lake)
+
+    def sql(statement):
+        return run("sql", "--format", "csv", "-c", statement, environment=s3.environment()).stdout.splitlines()
+
+    for path in ("in/a.parquet", "in/", "in/[ab].parquet"):
+        rows = ROWS if path == "in/a.parquet" else 2 * ROWS
+        assert sql(f"SELECT count(*), max(id) FROM 's3://{bucket}/{path}'")[1] == f"{rows},{rows - 1}"
+    source = f"(SELECT id, lle_transform(v, 's3://{bucket}/model.parquet') AS e FROM 's3://{bucket}/in/')"
+    sql(f"COPY {source} TO 's3://{bucket}/copied/' STORED AS PARQUET")
+    joined = f"'s3://{bucket}/copied/' AS s JOIN {source} AS o USING (id) WHERE s.e = o.e"
+    assert sql(f"SELECT count(*) FROM {joined}")[1] == str(2 * ROWS)
+    rows, settings = f"(SELECT * FROM 's3://{bucket}/in/a.parquet')", "n_neighbors => 8, reg => 0.1, n_landmarks => 60"
+    assert sql(f"SELECT rows FROM lle_fit({rows}, v, {settings}, model => 's3://{bucket}/new.parquet')")[1] == str(ROWS)
+    assert s3.content(bucket, "new.parquet")[:4] == b"PAR1"
+
+
+def test_sql_says_what_is_missing(lake, s3):
+    bucket = s3.bucket(lake)
+    for path, message in [
+        (f"s3://{bucket}/in/c.parquet", "there are: 'a.parquet', 'b.parquet'"),
+        ("ftp://host/x.parquet", "no store is known for 'ftp://'"),
+    ]:
+        done = run("sql", "-c", f"SELECT * FROM '{path}'", environment=s3.environment(), code=1)
+        assert message in done.stderr
+
+
 def test_over_http(lake, reference, s3, tmp_path):
     bucket = s3.bucket(lake)
     s3.client.put_bucket_acl(Bucket=bucket, ACL="public-read-write")

@@ -1,7 +1,7 @@
 //! `multi_head_attention` against the ONNX operator Attention, and against the attention of a real model.
 //!
-//! Both need `../shared/data` beside the checkout and are skipped without it. `LAKEFOLD_ONNX_CASES` names another
-//! file of cases, of the same columns: a row a tensor, with its case's name and attributes.
+//! ONNX's cases are in `tests/reference`, as its README tells; `LAKEFOLD_ONNX_CASES` names another file of the same columns.
+//! The model's attention needs `../shared/data` beside the checkout and is skipped without it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -355,12 +355,8 @@ fn largest_error(found: &[f64], expected: &[f64]) -> f64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_case_of_the_onnx_operator() {
     let given = std::env::var_os(CASES).map(PathBuf::from);
-    let Some(path) = given
-        .clone()
-        .or_else(|| shared("onnx_attention_cases.parquet"))
-    else {
-        return;
-    };
+    let own = || repository().join("tests/reference/onnx_attention_cases.parquet");
+    let path = given.clone().unwrap_or_else(own);
     let session = session().unwrap();
     let cases = cases(&session, path.to_str().unwrap()).await;
     let mut table = String::new();

@@ -13,7 +13,7 @@ use crate::index_args::IndexArgs;
 use crate::job_args::{EmbedArgs, RunArgs, TransformArgs};
 use crate::memory_size::MemoryLimit;
 
-/// Manifold learning as SQL functions over Parquet.
+/// Manifold learning and attention as SQL functions over Parquet.
 #[derive(Debug, Parser)]
 #[command(
     name = "lakefold",
@@ -40,8 +40,8 @@ pub(crate) enum Command {
 /// Run SQL over files
 ///
 /// Reads statements from -c and -f in the order given, else from stdin, else starts an interactive
-/// shell. FROM takes tables, files, directories and globs, such as FROM 'lake/*.parquet'. The first
-/// statement that fails ends the run. Where the reader of stdout leaves, as in `| head`, queries are
+/// shell. FROM takes tables, files, directories, globs and URLs, such as FROM 'lake/*.parquet' or
+/// FROM 's3://lake/docs/'. The first statement that fails ends the run. Where the reader of stdout leaves, as in `| head`, queries are
 /// skipped from then on, quietly, and statements that write or define something still run.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -277,6 +277,7 @@ Examples:
 
 Environment:
   LAKEFOLD_LOG or RUST_LOG   what is logged on stderr, such as info or lakefold_manifold=debug
+  AWS_…, GOOGLE_…, AZURE_…   credentials and settings of s3://, gs:// and az:// URLs, such as AWS_REGION
   XDG_DATA_HOME              where the shell keeps its history [default: ~/.local/share]
   NO_COLOR                   no colours in the shell
 

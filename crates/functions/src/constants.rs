@@ -9,8 +9,9 @@ use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::utils::collect_columns;
-use datafusion::physical_expr_common::physical_expr::{fmt_sql, is_volatile};
+use datafusion::physical_expr_common::physical_expr::is_volatile;
 
+use crate::argument_names::own_name;
 use crate::features::shown;
 
 /// The value of `expression`, an argument of `function` that must not depend on a row.
@@ -29,7 +30,7 @@ pub(crate) fn constant(
         return plan_err!(
             "{parameter} of {function} must be a constant, got {}: one fit has one {parameter}, so \
              write a number or text in its place",
-            fmt_sql(expression.as_ref())
+            own_name(expression).unwrap_or_else(|| "an expression of columns".to_owned())
         );
     }
     let one_row = RecordBatch::try_new_with_options(

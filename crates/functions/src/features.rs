@@ -11,6 +11,7 @@ use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err};
 use ndarray::{Array2, ArrayView2, CowArray, Ix2, ShapeError};
 
+use crate::argument_names::is_made_up;
 use crate::float_lists::{FloatType, ListRows};
 
 /// Where a fit's rows come from, for error messages.
@@ -66,7 +67,8 @@ impl Site {
         })?;
         let schema = batch.schema();
         let columns = schema.fields().iter().zip(batch.columns());
-        let columns = columns.filter(|(field, _)| !field.data_type().is_nested());
+        let columns = columns
+            .filter(|(field, _)| !field.data_type().is_nested() && !is_made_up(field.name()));
         columns
             .take(MOST)
             .map(|(field, column)| {

@@ -9,11 +9,11 @@ use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::StreamExt;
 use futures::future::try_join_all;
 
+use crate::argument_names::partition_key_name;
 use crate::features::shown;
 use crate::group::{Group, GroupMaker};
 
@@ -123,8 +123,9 @@ impl Groups {
     }
 
     fn label(&self, values: &[ScalarValue]) -> String {
-        let pairs = self.keys.iter().zip(values).map(|(key, value)| {
-            let key = fmt_sql(key.as_ref());
+        let call = self.maker.calls.first().map_or("", |call| call.name());
+        let pairs = values.iter().enumerate().map(|(place, value)| {
+            let key = partition_key_name(&self.keys, place, call);
             format!("{key} = {}", shown(value))
         });
         pairs.collect::<Vec<_>>().join(", ")

@@ -27,6 +27,7 @@
 //! [`LleExec`], because `DataFusion`'s window operator would run the fit on an async thread with no
 //! memory accounting.
 
+mod argument_names;
 mod attention;
 mod barycenter_weights;
 mod clauses;

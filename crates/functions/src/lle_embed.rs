@@ -11,10 +11,10 @@ use datafusion::logical_expr::{
     Documentation, Expr, LimitEffect, PartitionEvaluator, Signature, Volatility, WindowUDFImpl,
 };
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use datafusion_macros::user_doc;
 use lakefold_manifold::Lle;
 
+use crate::argument_names::argument_name;
 use crate::clauses::check_clauses;
 use crate::constants::constant;
 use crate::embeddings::element;
@@ -168,15 +168,12 @@ impl WindowUDFImpl for LleEmbed {
         args: PartitionEvaluatorArgs,
     ) -> Result<Box<dyn PartitionEvaluator>> {
         let fields = args.input_fields();
+        let column = argument_name(args.input_exprs(), 0, "", "features");
         let (lle, float) = resolve(
             args.input_exprs(),
             fields.first().map(|field| field.data_type()),
+            &column,
         )?;
-        let column = args
-            .input_exprs()
-            .first()
-            .map(column_name)
-            .unwrap_or_default();
         Ok(Box::new(LleEvaluator {
             lle,
             float,
@@ -194,12 +191,13 @@ impl WindowUDFImpl for LleEmbed {
     }
 }
 
-/// Reads the arguments of a planned call: parameters and the float type of its features.
+/// Reads the arguments of a planned call: parameters and the float type of its features, which are written as `column`.
 pub(crate) fn resolve(
     arguments: &[Arc<dyn PhysicalExpr>],
     features: Option<&DataType>,
+    column: &str,
 ) -> Result<(Lle, FloatType)> {
-    let [column, n_components, rest @ ..] = arguments else {
+    let [_, n_components, rest @ ..] = arguments else {
         return plan_err!("lle_embed needs features and n_components");
     };
     let features = features.unwrap_or(&DataType::Null);
@@ -214,13 +212,8 @@ pub(crate) fn resolve(
         &optional(1, "options")?,
         NAME,
     )?;
-    check_dimensions(&lle, features, &column_name(column))?;
+    check_dimensions(&lle, features, column)?;
     Ok((lle, float))
-}
-
-/// The features argument as written.
-pub(crate) fn column_name(features: &Arc<dyn PhysicalExpr>) -> String {
-    fmt_sql(features.as_ref()).to_string()
 }
 
 /// The float type of the features of `function`.

@@ -22,8 +22,9 @@ use datafusion::physical_plan::{
 };
 use lakefold_manifold::Lle;
 
+use crate::argument_names::argument_name;
 use crate::float_lists::FloatType;
-use crate::lle_embed::{NAME, column_name, resolve};
+use crate::lle_embed::{NAME, resolve};
 use crate::lle_metrics::LleMetrics;
 use crate::lle_parameters::describe;
 use crate::lle_stream::embedding_stream;
@@ -34,6 +35,8 @@ pub struct LleCall {
     pub(crate) features: Arc<dyn PhysicalExpr>,
     pub(crate) lle: Lle,
     pub(crate) float: FloatType,
+    /// The features argument as written.
+    column: String,
     field: FieldRef,
 }
 
@@ -50,11 +53,13 @@ impl LleCall {
         let Some(features) = arguments.first() else {
             return plan_err!("lle_embed needs features and n_components");
         };
-        let (lle, float) = resolve(arguments, Some(&features.data_type(input)?))?;
+        let column = argument_name(arguments, 0, field.name(), "features");
+        let (lle, float) = resolve(arguments, Some(&features.data_type(input)?), &column)?;
         Ok(Self {
             features: Arc::clone(features),
             lle,
             float,
+            column,
             field,
         })
     }
@@ -66,7 +71,12 @@ impl LleCall {
 
     /// The features argument as written.
     pub(crate) fn column(&self) -> String {
-        column_name(&self.features)
+        self.column.clone()
+    }
+
+    /// As `DataFusion` names the call.
+    pub(crate) fn name(&self) -> &str {
+        self.field.name()
     }
 }
 

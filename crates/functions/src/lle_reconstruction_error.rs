@@ -15,13 +15,14 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion_macros::user_doc;
 use lakefold_manifold::reconstruction_error;
 
+use crate::argument_names::argument_name;
 use crate::clauses::check_clauses;
 use crate::constants::{constant, magnitude, whole_number};
 use crate::evaluator::off_the_async_threads;
 use crate::features::{Features, Matrix, Site, extract, measure};
 use crate::fit::row_error;
 use crate::float_lists::FloatType;
-use crate::lle_embed::{column_name, float_type};
+use crate::lle_embed::float_type;
 
 /// The name in SQL.
 pub(crate) const NAME: &str = "lle_reconstruction_error";
@@ -122,7 +123,7 @@ impl WindowUDFImpl for LleReconstructionError {
         &self,
         args: PartitionEvaluatorArgs,
     ) -> Result<Box<dyn PartitionEvaluator>> {
-        let [features, rest @ ..] = args.input_exprs() else {
+        let [_, rest @ ..] = args.input_exprs() else {
             return plan_err!("{NAME} needs features");
         };
         let optional = |position: usize, parameter| match rest.get(position) {
@@ -140,7 +141,7 @@ impl WindowUDFImpl for LleReconstructionError {
             n_neighbors: n_neighbors.map_or(DEFAULT_NEIGHBORS, |k| k as usize),
             reg: reg.unwrap_or(DEFAULT_REG),
             float: float_type(data_type, NAME)?,
-            column: column_name(features),
+            column: argument_name(args.input_exprs(), 0, "", "features"),
         }))
     }
 

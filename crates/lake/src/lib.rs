@@ -18,6 +18,7 @@ mod natural_order;
 mod partitions;
 mod schema;
 mod staging;
+mod store_registry;
 mod table;
 mod whole_files;
 
@@ -39,6 +40,7 @@ pub use job::{
 pub use listing::{Files, list_files};
 pub use location::{Location, expand_home};
 pub use natural_order::natural_cmp;
+pub use store_registry::StoresFromEnvironment;
 pub use table::FilesTable;
 pub use whole_files::WriteWholeFiles;
 

@@ -95,12 +95,17 @@ pub(crate) async fn list_version(
 }
 
 async fn list(state: &SessionState, location: &Location, version: Option<u64>) -> Result<Files> {
-    let store = state.runtime_env().object_store(location.object_store_url()).map_err(|_| {
-        plan_datafusion_err!(
+    let store = state
+        .runtime_env()
+        .object_store(location.object_store_url());
+    let store = store.map_err(|error| match error {
+        // DataFusion's own registry.
+        DataFusionError::Internal(_) => plan_datafusion_err!(
             "no object store is registered for '{}': only local files are read unless the session \
              registers a store for that URL",
             location.text()
-        )
+        ),
+        error => error.context(format!("cannot read '{}'", location.text())),
     })?;
     if location.glob().is_none() && !location.is_directory() {
         match store.head(location.prefix()).await {

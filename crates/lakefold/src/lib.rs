@@ -1,4 +1,4 @@
-//! Manifold learning as SQL over Arrow and Parquet.
+//! Manifold learning and attention as SQL over Arrow and Parquet.
 //!
 //! There are two ways in. People with a `DataFusion` session of their own add the functions to it:
 //!
@@ -72,7 +72,7 @@ pub use lakefold_functions::{
 pub use lakefold_lake::{
     ByteSize, ChunkDescription, ColumnEncoding, Compression, FIT_OPTION_NAMES, FitOptions,
     FitValue, Format, Job, JobControl, JobDescription, JobReporter, JobStop, JobSummary, OnInvalid,
-    Seconds, Task, Work, enable_paths,
+    Seconds, StoresFromEnvironment, Task, Work, enable_paths,
 };
 pub use memory::{default_memory_limit, physical_memory};
 pub use session::{DEFAULT_ROWS_PER_FILE, Session, SessionBuilder};

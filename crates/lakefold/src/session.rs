@@ -23,7 +23,8 @@ use lakefold_functions::{
     all_scalar_udfs, register_all,
 };
 use lakefold_lake::{
-    Job, JobControl, JobDescription, JobSummary, WriteWholeFiles, files_of_functions, load_file,
+    Job, JobControl, JobDescription, JobSummary, StoresFromEnvironment, WriteWholeFiles,
+    files_of_functions, load_file,
 };
 
 use crate::array_agg::array_agg;
@@ -144,6 +145,7 @@ impl SessionBuilder {
         let disks = DiskManagerBuilder::default().with_mode(DiskManagerMode::OsTmpDirectory);
         let mut runtime = RuntimeEnvBuilder::new()
             .with_disk_manager_builder(disks)
+            .with_object_store_registry(Arc::new(StoresFromEnvironment::default()))
             // Files change between statements, not least by this session's own COPY.
             .with_object_list_cache_limit(0);
         if let Some(limit) = self.memory_limit {
@@ -156,6 +158,9 @@ impl SessionBuilder {
 
 /// A `DataFusion` session in which `FROM 'path'` reads files, `lle_embed(…)` needs no OVER, skipped
 /// named arguments mean their defaults, and row order is kept. It derefs to `SessionContext`.
+///
+/// URLs such as `s3://bucket/x.parquet` are paths as well, in FROM, COPY and functions: credentials come from the
+/// environment ([`lakefold_lake::StoresFromEnvironment`]), unless a store is registered for the bucket.
 ///
 /// `COPY … TO 'directory/'` writes zstd-compressed Parquet in files of
 /// [`DEFAULT_ROWS_PER_FILE`] rows. Files appear whole or not at all

@@ -25,7 +25,6 @@ use super::group_states::{TypedGroups, state_types};
 use super::groups::AttentionGroups;
 use super::vectors::Columns;
 use crate::float_lists::FloatType;
-use crate::lle_embed::column_name;
 
 /// The name in SQL.
 pub(crate) const NAME: &str = "attention";
@@ -37,7 +36,7 @@ pub(crate) const NAME: &str = "attention";
 
 It is a true aggregate: its state is one maximum, one sum and one vector of the width of a value, whatever the number of rows (Milakov and Gimelshein 2018), so that groups of any size are computed in constant memory, in partial and final phases, and are spilled as every aggregate is. Sums are taken in `DOUBLE`; different partitions of the rows give the same result but for rounding.
 
-Rows in which query, key or value is NULL are skipped; a group without any other row gives NULL. A score of minus infinity weighs nothing. NaN and plus infinity are errors that name the row, as are queries that differ within a group: for a query in every row there is `self_attention`.",
+Rows in which query, key or value is NULL are skipped; a group without any other row gives NULL. A score of minus infinity weighs nothing. NaN and a score of plus infinity are errors that name the row, as are queries that differ within a group: for a query in every row there is `self_attention`. An infinite value that has a weight is an error too, which names the row where groups are few.",
     syntax_example = "attention(query, key, value [, scale [, similarity]])",
     sql_example = r"The digits nearest in kind to the first one, blended:
 
@@ -88,14 +87,10 @@ impl Attention {
                 "{NAME}(DISTINCT …) is not supported: take the distinct rows in a subquery"
             );
         }
-        let [query, key, value, ..] = args.exprs else {
+        if args.exprs.len() < 3 {
             return plan_err!("{NAME} needs query, key and value");
-        };
-        let columns = Columns {
-            query: column_name(query),
-            key: column_name(key),
-            value: column_name(value),
-        };
+        }
+        let columns = Columns::of_call(args.exprs, args.name);
         let scoring = Scoring::of_arguments(NAME, args.exprs)?;
         Ok(AttentionGroups::new(
             columns,

@@ -10,8 +10,8 @@ use lakefold_attention::Similarity;
 
 use super::coercion::{check_number, check_similarity, nested, vector_float, wider};
 use super::constant_query::list_type;
+use crate::argument_names::own_name;
 use crate::constants::constant;
-use crate::lle_embed::column_name;
 
 /// Parameters of every function that compares a query with keys row by row.
 pub(crate) const PARAMETERS: [&str; 5] = ["query", "key", "value", "scale", "similarity"];
@@ -23,9 +23,9 @@ pub(crate) const PARAMETERS: [&str; 5] = ["query", "key", "value", "scale", "sim
 pub(crate) fn coerce(function: &str, types: &[DataType]) -> Result<Vec<DataType>> {
     let (3..=5, [query, key, value, options @ ..]) = (types.len(), types) else {
         return plan_err!(
-            "{function} takes 3 to 5 arguments, got {}: write {function}({})",
+            "{function} takes 3 to 5 arguments, got {}: write {}",
             types.len(),
-            PARAMETERS.join(", ")
+            usage(function, &PARAMETERS, 3)
         );
     };
     let query = list_type(query);
@@ -45,12 +45,32 @@ pub(crate) fn coerce(function: &str, types: &[DataType]) -> Result<Vec<DataType>
     let float = wider(&floats).data_type();
     let mut coerced = lists.map(|list| nested(list, 1, float.clone())).to_vec();
     if let Some(scale) = options.first() {
-        coerced.push(check_number(function, PARAMETERS[3], scale)?);
+        coerced.push(check_scale(function, scale)?);
     }
     if let Some(similarity) = options.get(1) {
         coerced.push(check_similarity(function, similarity)?);
     }
     Ok(coerced)
+}
+
+/// A call as documentation writes it: what may be left out, at least one argument, in brackets.
+pub(crate) fn usage(function: &str, parameters: &[&str], required: usize) -> String {
+    let (required, optional) = parameters.split_at(required);
+    let closing = "]".repeat(optional.len());
+    let (required, optional) = (required.join(", "), optional.join(" [, "));
+    format!("{function}({required} [, {optional}{closing})")
+}
+
+/// # Errors
+/// Unless it is a number or NULL. A text is most likely the similarity, which comes after it.
+pub(crate) fn check_scale(function: &str, scale: &DataType) -> Result<DataType> {
+    if scale.is_string() {
+        return plan_err!(
+            "scale of {function} must be a number, got {scale}: write NULL in its place for the default, the \
+             similarity comes after it"
+        );
+    }
+    check_number(function, "scale", scale)
 }
 
 /// How scores are made.
@@ -102,7 +122,7 @@ impl Scoring {
                         "{} of {function} must be a constant, got {}: write the value; a factor that \
                          differs from row to row can go into the query",
                         PARAMETERS[place],
-                        column_name(argument)
+                        own_name(argument).unwrap_or_else(|| "an expression of columns".to_owned())
                     )
                 })
         };
@@ -128,6 +148,22 @@ impl fmt::Display for Scoring {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_left_out_is_in_brackets() {
+        let expected = "attention(query, key, value [, scale [, similarity]])";
+        assert_eq!(usage("attention", &PARAMETERS, 3), expected);
+    }
+
+    #[test]
+    fn a_text_is_no_scale_and_the_error_says_where_a_similarity_goes() {
+        let error = check_scale("attention", &DataType::Utf8).unwrap_err();
+        assert!(error.to_string().contains("write NULL in its place"));
+        assert_eq!(
+            check_scale("attention", &DataType::Int64).unwrap(),
+            DataType::Float64
+        );
+    }
 
     #[test]
     fn lists_keep_their_kind() {

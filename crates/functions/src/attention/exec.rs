@@ -50,7 +50,7 @@ impl AttentionCall {
             return plan_err!("{NAME} needs query, key and value");
         };
         Ok(Self {
-            request: request(arguments, field.data_type())?,
+            request: request(arguments, field.data_type(), field.name())?,
             arguments: [query, key, value].map(Arc::clone),
             frame,
             field,

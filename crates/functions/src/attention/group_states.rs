@@ -63,7 +63,7 @@ impl<P: ArrowPrimitiveType<Native: Real>> GroupsAccumulator for TypedGroups<P> {
             return Ok(new_null_array(&self.0.data_type, has_query.len()));
         };
         let width = states.width();
-        let mut numbers = vec![0.0; width];
+        let mut numbers = vec![0.0_f64; width];
         let mut means = Vec::with_capacity(has_query.len() * width);
         let mut present = Vec::with_capacity(has_query.len());
         for group in 0..has_query.len() {
@@ -71,6 +71,9 @@ impl<P: ArrowPrimitiveType<Native: Real>> GroupsAccumulator for TypedGroups<P> {
                 .finish_into(group, &mut numbers)
                 .map_err(|error| exec_datafusion_err!("attention: {error}"))?;
             present.push(any);
+            if let Some(dimension) = numbers.iter().position(|number| !number.is_finite()) {
+                return Err(self.0.sum_error(numbers[dimension], dimension));
+            }
             if any {
                 means.extend_from_slice(&numbers);
             }

@@ -2,7 +2,7 @@
 
 use datafusion::arrow::array::{ArrayRef, ArrowPrimitiveType, BooleanArray};
 use datafusion::arrow::datatypes::{ArrowNativeType, DataType};
-use datafusion::common::{Result, exec_datafusion_err, exec_err, internal_err};
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err, internal_err};
 use datafusion::logical_expr::EmitTo;
 use lakefold_attention::{AttentionError, GroupedStates, Query, Real};
 
@@ -11,6 +11,11 @@ use super::vectors::{Columns, QueriesOf, Vectors};
 
 /// Rows at a time: their keys and values stay near the processor until they are absorbed.
 const BLOCK: usize = 256;
+
+/// Groups whose sums are looked at after every batch: so few, or one for so many rows of the batch, that it takes
+/// hardly a hundredth of the time of adding the rows up.
+const FEW: usize = 8;
+const ROWS_A_GROUP: usize = 64;
 
 /// Of one aggregate expression.
 #[derive(Debug, Clone)]
@@ -145,7 +150,44 @@ impl<T: Real + ArrowNativeType> AttentionGroups<T> {
                 .absorb(groups, scores, rows.values(run.clone()))
                 .map_err(|error| rows.score_error(&error, run.start, "attention"))?;
         }
-        Ok(())
+        self.check_sums(rows, groups)
+    }
+
+    /// Refuses infinite values, and names one's row, where groups are few. Where they are many it is their means that
+    /// tell, when no row is known any more.
+    fn check_sums(&self, rows: &Vectors<'_, T>, groups: &[usize]) -> Result<()> {
+        let Some(states) = &self.states else {
+            return Ok(());
+        };
+        if states.len() > FEW.max(groups.len() / ROWS_A_GROUP) {
+            return Ok(());
+        }
+        let (sums, width) = (states.accumulators(), states.width());
+        let Some(place) = sums.iter().position(|sum| !sum.is_finite()) else {
+            return Ok(());
+        };
+        let (group, dimension) = (place / width, place % width);
+        let value = |row: usize| rows.values(row..row + 1)[dimension].to_f64();
+        let mut present = rows.runs(1).map(|run| run.start);
+        let row = present.find(|&row| groups[row] == group && !value(row).is_finite());
+        let Some(row) = row else {
+            return Err(self.sum_error(sums[place], dimension));
+        };
+        exec_err!(
+            "attention: {} in row {row} of its batch has {} in dimension {dimension} (both counted from 0): filter the \
+             row out or replace the number",
+            self.columns.value,
+            value(row)
+        )
+    }
+
+    /// What a group's values add up to is no finite number.
+    pub(super) fn sum_error(&self, sum: f64, dimension: usize) -> DataFusionError {
+        exec_datafusion_err!(
+            "attention: the values {} of a group give {sum} in dimension {dimension} (counted from 0): filter out the rows \
+             with NaN, infinity or numbers too large to be added up, or replace them",
+            self.columns.value
+        )
     }
 
     /// Sets the queries of groups whose rows all have the same, or compares them, each once a batch.

@@ -20,7 +20,6 @@ use super::arguments::{PARAMETERS, Scoring, coerce};
 use super::blocks::{Lists, Request};
 use super::vectors::Columns;
 use crate::features::Site;
-use crate::lle_embed::column_name;
 
 /// The name in SQL.
 pub(crate) const NAME: &str = "self_attention";
@@ -81,20 +80,17 @@ impl SelfAttention {
     }
 }
 
-/// Of a planned call.
+/// Of a planned call, by its own name, if that is known.
 pub(crate) fn request(
     arguments: &[Arc<dyn PhysicalExpr>],
     data_type: &DataType,
+    call: &str,
 ) -> Result<Request> {
-    let [query, key, value, ..] = arguments else {
+    if arguments.len() < 3 {
         return plan_err!("{NAME} needs query, key and value");
-    };
+    }
     Ok(Request {
-        columns: Columns {
-            query: column_name(query),
-            key: column_name(key),
-            value: column_name(value),
-        },
+        columns: Columns::of_call(arguments, call),
         scoring: Scoring::of_arguments(NAME, arguments)?,
         data_type: data_type.clone(),
     })
@@ -157,7 +153,7 @@ impl WindowUDFImpl for SelfAttention {
             .collect();
         let types = coerce(NAME, &types)?;
         Ok(Box::new(RowByRow {
-            request: request(args.input_exprs(), &types[2])?,
+            request: request(args.input_exprs(), &types[2], "")?,
             row: 0,
         }))
     }

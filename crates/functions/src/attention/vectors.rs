@@ -1,13 +1,17 @@
 //! Queries, keys and values of a batch of the aggregate.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::ArrowNativeType;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err, internal_err};
+use datafusion::physical_expr::PhysicalExpr;
 use lakefold_attention::{AttentionError, Real};
 
+use super::arguments::PARAMETERS;
+use crate::argument_names::argument_name;
 use crate::features::{Extent, Site, measure};
 use crate::float_lists::ListRows;
 
@@ -17,6 +21,15 @@ pub(crate) struct Columns {
     pub(crate) query: String,
     pub(crate) key: String,
     pub(crate) value: String,
+}
+
+impl Columns {
+    /// Of the call that `DataFusion` names `call`.
+    pub(crate) fn of_call(arguments: &[Arc<dyn PhysicalExpr>], call: &str) -> Self {
+        let [query, key, value] =
+            [0, 1, 2].map(|place| argument_name(arguments, place, call, PARAMETERS[place]));
+        Self { query, key, value }
+    }
 }
 
 /// Rows of a batch of which query, key and value are there.

@@ -14,8 +14,9 @@ use datafusion::logical_expr::{
 use datafusion_macros::user_doc;
 use lakefold_attention::{Query, Real, Similarity, attention_weights};
 
+use super::arguments::{check_scale, usage};
 use super::coercion::{
-    check_number, check_similarity, element, list_of, nested, sequence_float, vector_float, wider,
+    check_similarity, element, list_of, nested, sequence_float, vector_float, wider,
 };
 use super::pairs::Call;
 use super::sequences::{Arguments, Vectors};
@@ -85,9 +86,9 @@ impl ScalarUDFImpl for AttentionWeights {
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
         let (2..=4, [query, keys, options @ ..]) = (arg_types.len(), arg_types) else {
             return plan_err!(
-                "{NAME} takes 2 to 4 arguments, got {}: write {NAME}({})",
+                "{NAME} takes 2 to 4 arguments, got {}: write {}",
                 arg_types.len(),
-                PARAMETERS.join(", ")
+                usage(NAME, &PARAMETERS, 2)
             );
         };
         let floats = [
@@ -97,7 +98,7 @@ impl ScalarUDFImpl for AttentionWeights {
         let float = wider(&floats).data_type();
         let mut coerced = vec![nested(query, 1, float.clone()), nested(keys, 2, float)];
         if let Some(scale) = options.first() {
-            coerced.push(check_number(NAME, PARAMETERS[2], scale)?);
+            coerced.push(check_scale(NAME, scale)?);
         }
         if let Some(similarity) = options.get(1) {
             coerced.push(check_similarity(NAME, similarity)?);

@@ -3,7 +3,7 @@
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use crate::support::{error, plan_error, session};
+use crate::support::{error, lists, plan_error, query, session};
 
 const TABLE: &str = "(VALUES (1, 'a', [1.0, 0.0], [1.0, 2.0], [5.0]),
     (2, 'a', [1.0, 0.0], [3.0, 4.0], [6.0]),
@@ -113,6 +113,60 @@ async fn bad_rows_are_named() {
         let sql = format!("SELECT {call} FROM {TABLE}");
         let found = error(&ctx, &sql).await;
         assert!(found.contains(expected), "{call}: {found}");
+    }
+}
+
+#[tokio::test]
+async fn infinite_values_with_a_weight_are_refused() {
+    let ctx = session(SessionConfig::new().with_batch_size(50));
+    let infinite = "CASE WHEN value = 70 THEN ['-inf'::DOUBLE, 1.0] ELSE [0.0, 'inf'::DOUBLE] END";
+    let value = format!("CASE WHEN value < 70 THEN [2.0, 3.0] ELSE {infinite} END");
+    let series = "FROM generate_series(1, 99) AS t (value)";
+    for (select, expected) in [
+        // The row of value 70 is the 20th of the second batch.
+        (
+            format!("attention([1.0], [1.0], {value}) {series}"),
+            "in row 19 of its batch has -inf in dimension 0 (both counted from 0): filter the row out or replace",
+        ),
+        (
+            format!("attention([1.0], [1.0], {value}) {series} GROUP BY value % 2 ORDER BY 1"),
+            "of its batch has ",
+        ),
+        // Too many groups to look at after every batch.
+        (
+            format!("attention([1.0], [1.0], {value}) {series} GROUP BY value % 35 + 1 ORDER BY 1"),
+            "of a group give ",
+        ),
+        (
+            format!(
+                "attention([1.0], [1.0], {value}) {series} WHERE value <= 70 GROUP BY value % 35"
+            ),
+            "of a group give -inf in dimension 0 (counted from 0): filter out the rows with NaN, infinity or",
+        ),
+        // In a window, which evaluates the aggregate again and again.
+        (
+            format!("attention([1.0], [1.0], {value}) OVER (ORDER BY value) {series}"),
+            "has -inf in dimension 0",
+        ),
+        (
+            format!("attention([1.0], [1.0], [1e308]) {series}"),
+            "numbers too large to be added up",
+        ),
+    ] {
+        let found = error(&ctx, &format!("SELECT {select}")).await;
+        assert!(found.contains(expected), "{select}: {found}");
+    }
+    // What weighs nothing may hold anything.
+    let key = "CASE WHEN value < 70 THEN [1.0] ELSE ['-inf'::DOUBLE] END";
+    for group in ["value < 0", "value % 30"] {
+        let sql = format!("SELECT attention([1.0], {key}, {value}) AS a {series} GROUP BY {group}");
+        let batch = query(&ctx, &sql).await.unwrap();
+        let means = lists(batch.column(0));
+        assert!(means.contains(&Some(vec![2.0, 3.0])), "{sql}: {means:?}");
+        assert!(
+            means.iter().flatten().all(|mean| *mean == [2.0, 3.0]),
+            "{sql}: {means:?}"
+        );
     }
 }
 

@@ -19,6 +19,7 @@ mod reconstruction_error;
 mod resources;
 mod scalar_tester;
 mod sequences;
+mod shared_expressions;
 mod softmax;
 mod streaming;
 mod support;

@@ -40,3 +40,4 @@ pub use spec::{
     Task,
 };
 pub use stores::register_store;
+pub(crate) use stores::store;

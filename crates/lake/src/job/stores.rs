@@ -21,7 +21,8 @@ use crate::Location;
 const MAX_RETRIES: &str = "max_retries";
 const RETRY_TIMEOUT: &str = "retry_timeout";
 
-/// Makes the store of a location known to the session, unless it is already or is a local disk.
+/// Makes the store of a location known to the session, unless it is a local disk, or is known already and there are no
+/// options to set.
 ///
 /// `s3://`, `gs://`, `az://` (also `abfss://`, `azure://`), `http://` and `https://` are known.
 /// Credentials come from the environment as each store's own tools have it, and from `options`, which
@@ -42,7 +43,8 @@ pub fn register_store(
     let url = location.object_store_url();
     let url: &Url = url.as_ref();
     let env = context.runtime_env();
-    if env.object_store_registry.get_store(url).is_ok() {
+    // A session may make stores of its own accord, from the environment alone.
+    if options.is_empty() && env.object_store_registry.get_store(url).is_ok() {
         return Ok(());
     }
     let store = store(url, options)
@@ -51,7 +53,11 @@ pub fn register_store(
     Ok(())
 }
 
-fn store(url: &Url, options: &BTreeMap<String, String>) -> Result<Arc<dyn ObjectStore>> {
+/// The store of a URL's host or bucket.
+///
+/// # Errors
+/// As [`register_store`].
+pub(crate) fn store(url: &Url, options: &BTreeMap<String, String>) -> Result<Arc<dyn ObjectStore>> {
     let retry = retry(options)?;
     let own = |name: &str| name == MAX_RETRIES || name == RETRY_TIMEOUT;
     let options: Vec<(&String, &String)> = options.iter().filter(|(name, _)| !own(name)).collect();
