@@ -30,7 +30,7 @@ pub(super) struct Codes {
     /// From one code to the next.
     pub(super) step: f64,
     /// Of the vertices, padded with zeros.
-    codes: Part<u8>,
+    rows: Part<u8>,
     /// The length of completed rows, which queries for inner products get.
     length: f64,
 }
@@ -101,21 +101,21 @@ impl Codes {
         space: &Space<'_>,
         origins: Part<f64>,
         step: f64,
-        codes: Part<u8>,
+        rows: Part<u8>,
     ) -> Self {
         let is_completed = space.metric == Metric::InnerProduct && !space.factors.is_empty();
         let length = is_completed.then(|| Coded::of_row(space, 0).length());
         Self {
             origins,
             step,
-            codes,
+            rows,
             length: length.unwrap_or(0.0),
         }
     }
 
     /// The tables, for a file.
     pub(super) fn parts(&self) -> [&[u8]; 2] {
-        [self.origins.bytes(), self.codes.bytes()]
+        [self.origins.bytes(), self.rows.bytes()]
     }
 
     /// What a code of a dimension stands for.
@@ -126,7 +126,7 @@ impl Codes {
 
     pub(super) fn rows(&self) -> CodeRows<'_> {
         CodeRows {
-            codes: self.codes.as_slice(),
+            codes: self.rows.as_slice(),
             stride: self.origins.len().next_multiple_of(STEP),
         }
     }
@@ -165,10 +165,9 @@ impl<'a> Coded<'a> {
         Self {
             values,
             unit: match space.metric {
-                Metric::L2 => 1.0,
                 Metric::Cosine => dot(values, values).sqrt().recip(),
                 Metric::InnerProduct if space.scale != 0.0 => space.scale,
-                Metric::InnerProduct => 1.0,
+                Metric::L2 | Metric::InnerProduct => 1.0,
             },
             completion: completed.then(|| f64::from(space.factors[vertex as usize])),
         }

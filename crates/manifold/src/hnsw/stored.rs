@@ -1,7 +1,8 @@
 //! Giving an index codes, where they are wanted or cost nothing.
 
 use super::codes::Codes;
-use super::{Hnsw, HnswOptions, RecallSample, VectorStorage, search};
+use super::lanes::LANES;
+use super::{Hnsw, HnswOptions, RecallSample, VectorStorage, padded, search};
 use crate::control::{Budget, stop_if_cancelled};
 use crate::{Control, Metric, Result};
 
@@ -34,7 +35,8 @@ impl Hnsw {
     /// [`HnswOptions::DEFAULT_EF_SEARCH`].
     ///
     /// [`VectorStorage::Auto`] keeps codes that lose at most 0.002 of recall@k. It does not try where such a search
-    /// compares all rows anyway, nor where vectors have too many dimensions for codes.
+    /// compares all rows anyway, nor for vectors of up to 16 dimensions, which fill no more than a cache line as they are,
+    /// nor of more than codes can have.
     ///
     /// # Errors
     /// [`ManifoldError::InvalidParameter`](crate::ManifoldError::InvalidParameter) for [`VectorStorage::Int8`] and
@@ -53,7 +55,8 @@ impl Hnsw {
             VectorStorage::Int8 => Codes::check(metric, dimensions)?,
             VectorStorage::Auto => {
                 let is_scanned = search::compares_all(ef, self.vertices.len());
-                if is_scanned || Codes::check(metric, dimensions).is_err() {
+                let is_short = padded(dimensions) <= LANES;
+                if is_scanned || is_short || Codes::check(metric, dimensions).is_err() {
                     return Ok((self, None));
                 }
             }
