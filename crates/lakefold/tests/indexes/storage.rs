@@ -104,7 +104,7 @@ async fn codes_are_kept_where_they_find_as_much() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_asked_for_is_kept_when_an_index_is_built_again() {
     let session = session();
-    let (_directory, table) = clusters(&session).await;
+    let (directory, table) = clusters(&session).await;
     for storage in ["auto", "f32", "int8"] {
         let sql = format!(
             "CREATE INDEX by_{storage} ON {table} USING hnsw (v) WITH (storage = '{storage}', m = 8, ef_construction = 60)"
@@ -139,7 +139,7 @@ async fn what_was_asked_for_is_kept_when_an_index_is_built_again() {
         assert_eq!(header.storage_option, option);
         assert_eq!(header.storage_recall.is_some(), has_recall);
         // Only codes make a newer version.
-        let file = _directory.path().join(format!(".lakefold/{name}.hnsw"));
+        let file = directory.path().join(format!(".lakefold/{name}.hnsw"));
         let version = std::fs::read(file).unwrap()[8];
         assert_eq!(version, if option == "int8" { 2 } else { 1 });
     }
