@@ -2,6 +2,7 @@
 """HNSW: recall@10 against queries a second, and seconds of building, beside hnswlib and FAISS.
 
     python benches/peers/hnsw.py [--data fashion debian] [--m 24 16] [--repeat 3] [--sides lakefold hnswlib faiss]
+    python benches/peers/hnsw.py --sides lakefold --storage f32                             # auto, f32 or int8
     python benches/peers/hnsw.py --data debian --m 24 --sides lakefold hnsw_rs hnsw_rs-own   # engines that were tried
     python benches/peers/hnsw.py --plot docs/hnsw.svg                                       # the curves as a picture
 
@@ -66,14 +67,14 @@ def farthest(X, Q):
     return np.sort(distances(X, Q, found), axis=1)[:, K - 1 : K]
 
 
-def run(side, name, m, repeat, efs):
+def run(side, name, m, repeat, efs, storage):
     work = common.work_directory()
     options = ["--input", work / f"hnsw-{name}.npy", "--queries", work / f"hnsw-{name}-queries.npy"]
     options += ["--output", work / f"hnsw-{side}-{name}-{m}", "--m", m, "--ef", ",".join(map(str, efs))]
     options += ["--repeat", repeat, "--threads", common.THREADS, "--k", K]
     program = common.target_directory() / "release" / "bench_hnsw"
     if side == "lakefold":
-        return common.run([program, *options])
+        return common.run([program, *options, "--storage", storage])
     if side in HNSW_RS:
         return common.run([program, *options, "--engine", "hnsw_rs", *HNSW_RS[side]])
     return common.run([sys.executable, Path(__file__).with_name("hnsw_worker.py"), side, *options])
@@ -89,7 +90,7 @@ def rate_at(curve, wanted):
     return None
 
 
-def report(name, m, sides, repeat, efs):
+def report(name, m, sides, repeat, efs, storage):
     X, Q = data(name)
     work = common.work_directory()
     common.saved(f"hnsw-{name}", X)
@@ -97,7 +98,7 @@ def report(name, m, sides, repeat, efs):
     bound = farthest(X, Q)
     answers, curves = {}, {}
     for side in sides:
-        answers[side] = run(side, name, m, repeat, efs)
+        answers[side] = run(side, name, m, repeat, efs, storage)
         if "error" in answers[side]:
             raise SystemExit(f"{side}: {answers[side]['error']}")
         curves[side] = []
@@ -120,6 +121,8 @@ def report(name, m, sides, repeat, efs):
     for side in sides:
         if "audit" in answers[side]:
             text += f"\n{NAMES_OF_ALL[side]}: {answers[side]['audit']}\n"
+        if answers[side].get("storing_seconds"):
+            text += f"Judging and making codes took {answers[side]['storing_seconds']:.1f} s more.\n"
     return text, curves
 
 
@@ -150,6 +153,7 @@ def main():
     parser.add_argument("--m", nargs="+", type=int, default=[24, 16])
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--sides", nargs="+", default=list(NAMES), choices=list(NAMES_OF_ALL))
+    parser.add_argument("--storage", default="auto", choices=["auto", "f32", "int8"], help="as what Lakefold keeps the vectors")
     parser.add_argument("--ef", nargs="+", type=int, default=EFS)
     parser.add_argument("--plot", type=Path, help="an SVG file for the curves")
     parser.add_argument("--skip-build", action="store_true", help="the program is built already")
@@ -159,7 +163,7 @@ def main():
     curves = {}
     for name in args.data:
         for m in args.m:
-            text, curves[f"{name}, M {m}"] = report(name, m, args.sides, args.repeat, sorted(args.ef))
+            text, curves[f"{name}, M {m}"] = report(name, m, args.sides, args.repeat, sorted(args.ef), args.storage)
             print(text, flush=True)
     if args.plot:
         plot(args.plot, curves)

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 use lakefold_benches::engines::{Engine, EngineOptions, HnswRsOptions, Lakefold, build_hnsw_rs};
 use lakefold_benches::{Matrix, peak_rss_bytes, use_threads};
-use lakefold_manifold::Metric;
+use lakefold_manifold::{Metric, VectorStorage};
 use ndarray::Array2;
 use ndarray_npy::write_npy;
 
@@ -36,6 +36,9 @@ struct Args {
     hnsw_rs: HnswRsOptions,
     #[arg(long, default_value = "l2")]
     metric: String,
+    /// As what our own index keeps its vectors: auto, f32 or int8.
+    #[arg(long, default_value = "auto")]
+    storage: String,
     #[arg(long, default_value_t = 10)]
     k: usize,
     #[arg(long, default_value_t = 24)]
@@ -71,13 +74,20 @@ fn main() -> Result<()> {
         seed: args.seed,
     };
     let metric = Metric::parse(&args.metric)?;
-    let started = Instant::now();
+    let storage = VectorStorage::parse(&args.storage)?;
+    let mut storing_seconds = 0.0;
+    let mut started = Instant::now();
     let index: Box<dyn Engine> = match args.engine {
         EngineName::Lakefold => {
             if args.hnsw_rs != HnswRsOptions::default() {
                 bail!("options of hnsw_rs were given; add --engine hnsw_rs");
             }
-            Box::new(Lakefold::build(rows.view(), metric, &options)?)
+            let built = Lakefold::build(rows.view(), metric, &options)?;
+            let storing = Instant::now();
+            let stored = built.stored(storage)?;
+            storing_seconds = storing.elapsed().as_secs_f64();
+            started += storing.elapsed();
+            Box::new(stored)
         }
         EngineName::HnswRs => {
             if metric != Metric::L2 {
@@ -103,6 +113,7 @@ fn main() -> Result<()> {
     }
     let answer = serde_json::json!({
         "build_seconds": build_seconds,
+        "storing_seconds": storing_seconds,
         "searches": searches,
         "audit": index.account(),
         "unreachable": index.unreachable(),

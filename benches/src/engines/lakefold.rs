@@ -1,7 +1,7 @@
 //! Our own index.
 
 use anyhow::{Result, ensure};
-use lakefold_manifold::{Hnsw, HnswAudit, HnswOptions, Metric};
+use lakefold_manifold::{CodesRecall, Hnsw, HnswAudit, HnswOptions, Metric, VectorStorage};
 use ndarray::{Array2, ArrayView2};
 
 use super::{Engine, EngineOptions};
@@ -10,7 +10,11 @@ use super::{Engine, EngineOptions};
 pub struct Lakefold {
     index: Hnsw,
     audit: HnswAudit,
+    codes: Option<CodesRecall>,
 }
+
+/// Rows that codes are judged by, and neighbours of each: as many as of a stored index.
+const SAMPLE: (usize, usize) = (1000, 10);
 
 impl Lakefold {
     /// # Errors
@@ -26,7 +30,26 @@ impl Lakefold {
             seed: options.seed,
         };
         let (index, audit) = Hnsw::build(rows, metric, &options, &())?;
-        Ok(Self { index, audit })
+        Ok(Self {
+            index,
+            audit,
+            codes: None,
+        })
+    }
+
+    /// Keeps the vectors otherwise.
+    ///
+    /// # Errors
+    /// Those of [`Hnsw::stored`].
+    pub fn stored(self, storage: VectorStorage) -> Result<Self> {
+        let (queries, k) = SAMPLE;
+        let sample = self.index.recall_sample(queries, k, 0, &())?;
+        let (index, codes) = self.index.stored(storage, &sample, &())?;
+        Ok(Self {
+            index,
+            codes,
+            ..self
+        })
     }
 }
 
@@ -46,6 +69,12 @@ impl Engine for Lakefold {
     }
 
     fn account(&self) -> String {
-        format!("{:?}", self.audit)
+        let codes = match self.codes {
+            Some(CodesRecall { ef, f32, int8 }) => {
+                format!(", recall at {ef} by f32 {f32:.4}, by int8 {int8:.4}")
+            }
+            None => String::new(),
+        };
+        format!("storage {}{codes}, {:?}", self.index.storage(), self.audit)
     }
 }

@@ -16,7 +16,9 @@ use crate::failure::Failure;
 use crate::index_args::{
     BuildArgs, IndexCommand, InfoArgs, InfoFormat, SearchArgs, VerifyArgs, Which,
 };
-use crate::index_info::{checks_json, checks_lines, info_json, info_lines, recall_text};
+use crate::index_info::{
+    checks_json, checks_lines, info_json, info_lines, recall_text, storage_text,
+};
 use crate::input::{Input, text};
 use crate::numbers::{counted, grouped};
 use crate::output::Output;
@@ -71,6 +73,7 @@ async fn build(
         id_column: arguments.id_column.clone(),
         metric: arguments.metric,
         options,
+        storage: arguments.storage,
         path: arguments.index.clone(),
         replace: arguments.replace,
         ..IndexRequest::new(
@@ -121,6 +124,7 @@ fn summary(header: &IndexHeader) -> Vec<String> {
             counted(repaired, "row")
         ));
     }
+    lines.push(format!("storage {}", storage_text(header)));
     lines.extend(recall_text(header));
     lines
 }

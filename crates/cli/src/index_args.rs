@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use clap::{Args, Subcommand, ValueEnum};
-use lakefold::Metric;
+use lakefold::{Metric, VectorStorage};
 
 use crate::args::{Format, SessionArgs};
 
@@ -76,6 +76,11 @@ pub(crate) struct BuildArgs {
     /// Of the levels
     #[arg(long, value_name = "SEED", default_value = "0")]
     pub(crate) seed: u64,
+
+    /// What searches walk through: f32, the vectors themselves; int8, codes of eight bits beside them, which is
+    /// faster; or auto, codes where they find as much
+    #[arg(long, value_name = "NAME", value_parser = storage, default_value = "auto")]
+    pub(crate) storage: VectorStorage,
 
     /// File or URL of the index, NAME.hnsw, elsewhere than beside the Parquet. SQL does not look there
     #[arg(long, value_name = "PATH")]
@@ -193,6 +198,10 @@ pub(crate) enum InfoFormat {
 
 fn metric(name: &str) -> Result<Metric, String> {
     Metric::parse(name).map_err(|error| error.to_string())
+}
+
+fn storage(name: &str) -> Result<VectorStorage, String> {
+    VectorStorage::parse(name).map_err(|error| error.to_string())
 }
 
 const INDEX_EXAMPLES: &str = "\

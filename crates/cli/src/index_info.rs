@@ -25,6 +25,27 @@ pub(crate) fn recall_text(header: &IndexHeader) -> Option<String> {
     ))
 }
 
+/// As what the vectors are walked through, and what codes lose.
+pub(crate) fn storage_text(header: &IndexHeader) -> String {
+    let IndexHeader {
+        storage,
+        storage_option,
+        ..
+    } = header;
+    let asked = if storage_option == storage {
+        String::new()
+    } else {
+        format!(" ({storage_option})")
+    };
+    let recall = header.storage_recall.map(|recall| {
+        format!(
+            ", recall@{} with ef_search {}: {:.4} through codes, {:.4} through the vectors",
+            header.recall_k, recall.ef_search, recall.int8, recall.f32
+        )
+    });
+    format!("{storage}{asked}{}", recall.unwrap_or_default())
+}
+
 /// Lines of `name: value`.
 pub(crate) fn info_lines(found: &FoundIndex, stale: Option<&str>) -> String {
     let header = &found.header;
@@ -46,6 +67,7 @@ pub(crate) fn info_lines(found: &FoundIndex, stale: Option<&str>) -> String {
         ("m", header.m.to_string()),
         ("ef_construction", header.ef_construction.to_string()),
         ("seed", header.seed.to_string()),
+        ("storage", storage_text(header)),
         (
             "repaired",
             format!(
@@ -92,6 +114,9 @@ pub(crate) fn info_json(
         for internal in ["graph", "positions", "ids"] {
             members.remove(internal);
         }
+        // Which the file leaves out where they are as they always were.
+        members.insert("storage".to_owned(), json!(header.storage));
+        members.insert("storage_option".to_owned(), json!(header.storage_option));
         members.insert("file_bytes".to_owned(), json!(file_bytes));
         if let Some(stale) = stale {
             members.insert("valid".to_owned(), json!(stale.is_none()));

@@ -80,8 +80,8 @@ pub use barycenter_weights::BarycenterWeights;
 pub use index::{
     BuiltIndex, FoundIndex, HnswScanExec, HnswSettings, INDEX_DIRECTORY, INDEX_EXTENSION,
     INDEX_VERSION, IndexCatalog, IndexCheck, IndexDefinition, IndexEntry, IndexHeader, IndexPlace,
-    IndexedTable, OpenIndex, RecallPoint, SearchWithHnsw, SourceFile, TableDirectory, build_index,
-    index_state, search_index, verify_index,
+    IndexedTable, OpenIndex, RecallPoint, SearchWithHnsw, SourceFile, StorageRecall,
+    TableDirectory, build_index, index_state, search_index, verify_index,
 };
 pub use lle_embed::LleEmbed;
 pub use lle_exec::{LleCall, LleExec};

@@ -5,7 +5,7 @@ use datafusion::error::Result;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CreateIndex, Expr, Ident, IndexType, UnaryOperator, Value,
 };
-use lakefold_functions::manifold::{HnswOptions, Metric};
+use lakefold_functions::manifold::{HnswOptions, Metric, VectorStorage};
 
 use crate::index_syntax::{index_table, name, normal};
 use crate::indexes::IndexRequest;
@@ -98,16 +98,14 @@ fn set(request: &mut IndexRequest, option: &Expr) -> Result<()> {
     let option_name = normal(option_name);
     match option_name.as_str() {
         "metric" => {
-            let text = match right.as_ref() {
-                Expr::Value(value) => match &value.value {
-                    Value::SingleQuotedString(text) => text.clone(),
-                    other => other.to_string(),
-                },
-                Expr::Identifier(name) => name.value.clone(),
-                other => other.to_string(),
-            };
-            let metric = Metric::parse(&text);
+            let metric = Metric::parse(&word(right));
             request.metric = metric.map_err(|error| plan_datafusion_err!("{error}"))?;
+        }
+        "storage" => {
+            let storage = VectorStorage::parse(&word(right));
+            request.storage = storage.map_err(|error| {
+                plan_datafusion_err!("{error}: write storage = 'auto', or leave it out")
+            })?;
         }
         "m" => request.options.m = whole_number(&option_name, right)?,
         "ef_construction" => {
@@ -116,11 +114,23 @@ fn set(request: &mut IndexRequest, option: &Expr) -> Result<()> {
         "seed" => request.options.seed = whole_number(&option_name, right)? as u64,
         _ => {
             return plan_err!(
-                "unknown option '{option_name}' of an hnsw index: one of metric, m, ef_construction, seed"
+                "unknown option '{option_name}' of an hnsw index: one of metric, m, ef_construction, seed, storage"
             );
         }
     }
     Ok(())
+}
+
+/// With quotes or without.
+fn word(value: &Expr) -> String {
+    match value {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => text.clone(),
+            other => other.to_string(),
+        },
+        Expr::Identifier(name) => name.value.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn whole_number(name: &str, value: &Expr) -> Result<usize> {

@@ -6,7 +6,7 @@ use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, 
 use datafusion::common::{exec_err, plan_datafusion_err, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result;
-use lakefold_functions::manifold::{HnswOptions, Metric};
+use lakefold_functions::manifold::{HnswOptions, Metric, VectorStorage};
 use lakefold_functions::{FoundIndex, HnswSettings, IndexPlace, TableDirectory};
 use lakefold_lake::Location;
 
@@ -104,6 +104,8 @@ impl Session {
                     ef_construction: header.ef_construction,
                     seed: header.seed,
                 },
+                storage: VectorStorage::parse(&header.storage_option)
+                    .map_err(|error| plan_datafusion_err!("{error}"))?,
                 replace: true,
                 ..IndexRequest::new(IndexTable::Path(String::new()), header.column.clone())
             };
@@ -176,6 +178,7 @@ impl Session {
                 "ef_construction",
                 counts(|index| index.header.ef_construction as u64),
             ),
+            ("storage", texts(|index| index.header.storage.clone())),
             (
                 "expected_recall",
                 Arc::new(recall.collect::<Float64Array>()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{TableReference, plan_datafusion_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
-use lakefold_functions::manifold::{HnswOptions, Metric};
+use lakefold_functions::manifold::{HnswOptions, Metric, VectorStorage};
 use lakefold_functions::{
     BuiltIndex, FoundIndex, INDEX_EXTENSION, IndexCatalog, IndexCheck, IndexDefinition, IndexEntry,
     IndexPlace, IndexedTable, OpenIndex, build_index, index_state, search_index, verify_index,
@@ -47,6 +47,8 @@ pub struct IndexRequest {
     pub metric: Metric,
     /// How the graph is built.
     pub options: HnswOptions,
+    /// As what its vectors are walked through.
+    pub storage: VectorStorage,
     /// A path or URL for the file, elsewhere than beside the table. Queries do not look there.
     pub path: Option<String>,
     /// Whether one that is there already will do.
@@ -65,6 +67,7 @@ impl IndexRequest {
             id_column: None,
             metric: Metric::default(),
             options: HnswOptions::default(),
+            storage: VectorStorage::default(),
             path: None,
             if_not_exists: false,
             replace: false,
@@ -136,6 +139,7 @@ impl Session {
             id_column: request.id_column.clone(),
             metric: request.metric,
             options: request.options,
+            storage: request.storage,
         };
         let built = build_index(&self.context().state(), table, &definition).await?;
         catalog.refresh(&table.directory, &env).await?;

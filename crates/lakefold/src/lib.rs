@@ -61,7 +61,7 @@ pub use datafusion::sql::parser::Statement;
 pub use errors::error_message;
 pub use indexes::{IndexRequest, IndexTable};
 pub use lakefold_functions::manifold::{
-    Diagnostics, HnswOptions, Method, Metric, NeighborsAlgorithm, Phase, Solver,
+    Diagnostics, HnswOptions, Method, Metric, NeighborsAlgorithm, Phase, Solver, VectorStorage,
     bytes as format_bytes,
 };
 pub use lakefold_functions::{

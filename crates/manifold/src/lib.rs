@@ -41,8 +41,8 @@ pub use control::{Control, Phase, ReserveError, bytes};
 pub use error::{ManifoldError, Result};
 pub use fit::{Diagnostics, Fit};
 pub use hnsw::{
-    Hnsw, HnswAudit, HnswOptions, NearestFirst, NeighborChoice, NeighborCost, NeighborMethod,
-    Recall, SharedBytes,
+    CodesRecall, Hnsw, HnswAudit, HnswOptions, NearestFirst, NeighborChoice, NeighborCost,
+    NeighborMethod, Recall, RecallSample, SharedBytes, VectorStorage,
 };
 pub use intrinsic_dimension::{
     DimensionOptions, IntrinsicDimension, TwoNn, eigenvalue_gap, intrinsic_dimension,

@@ -114,6 +114,43 @@ fn an_index_is_built_described_and_verified() {
 }
 
 #[test]
+fn storage_is_chosen_shown_and_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = digits(directory.path());
+    let build = ["index", "build", &path, "--column", "pixels"];
+    // Pixels are whole numbers, which are their own codes.
+    let (_, said) = success(&build);
+    assert!(
+        said.contains("storage int8 (auto), recall@10 with ef_search 64: "),
+        "{said}"
+    );
+    let (text, _) = success(&["index", "info", &path]);
+    assert!(
+        text.contains("storage           int8 (auto), recall@10 with ef_search 64: "),
+        "{text}"
+    );
+    for (storage, kept) in [("f32", "f32"), ("int8", "int8"), ("AUTO", "int8")] {
+        let again = ["--replace", "--storage", storage, "-q"];
+        success(&[&build[..], &again].concat());
+        let (text, _) = success(&["index", "info", &path, "--format", "json"]);
+        let described: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(described["storage"], kept);
+        assert_eq!(described["storage_option"], storage.to_lowercase());
+        assert_eq!(described["storage_recall"].is_null(), storage == "f32");
+        let (text, _) = success(&["index", "verify", &path]);
+        assert!(!text.contains("FAILED"), "{text}");
+    }
+    let refused = failure(
+        2,
+        &[&build[..], &["--replace", "--storage", "f16"]].concat(),
+    );
+    assert!(
+        refused.contains("storage must be one of auto, f32, int8, got 'f16'"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn an_index_is_searched_without_its_table() {
     let directory = tempfile::tempdir().unwrap();
     let path = digits(directory.path());

@@ -5,11 +5,13 @@ use std::sync::atomic::AtomicBool;
 
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, plan_err};
 use datafusion::execution::SessionState;
-use lakefold_manifold::{Control, Hnsw, HnswAudit, HnswOptions, ManifoldError, Metric};
+use lakefold_manifold::{
+    Control, Hnsw, HnswAudit, HnswOptions, ManifoldError, Metric, VectorStorage,
+};
 use ndarray::ArrayView2;
 
 use super::gather::{Gathered, gather};
-use super::header::{IndexHeader, RecallPoint};
+use super::header::{IndexHeader, RecallPoint, StorageRecall};
 use super::local::{BuildLock, publish};
 use super::place::IndexPlace;
 use super::table::IndexedTable;
@@ -45,6 +47,8 @@ pub struct IndexDefinition {
     pub metric: Metric,
     /// How the graph is built.
     pub options: HnswOptions,
+    /// As what its vectors are walked through.
+    pub storage: VectorStorage,
 }
 
 /// An index that was built.
@@ -117,6 +121,7 @@ pub async fn build_index(
         m: options.m,
         ef_construction: options.ef_construction,
         seed: options.seed,
+        storage_option: definition.storage.name().to_owned(),
         dimensions: gathered.dimensions,
         rows: gathered.rows.len() as u64,
         null_rows: rows - gathered.rows.len() as u64,
@@ -124,11 +129,17 @@ pub async fn build_index(
         sources,
         ..IndexHeader::default()
     };
-    let metric = definition.metric;
+    let (metric, storage) = (definition.metric, definition.storage);
     let subject = format!("the index '{name}' of column '{}'", header.column);
     let built = blocking(move || {
         let _held = budget;
-        finish(gathered, header, metric, options, &control, &subject)
+        finish(
+            gathered,
+            header,
+            (metric, options, storage),
+            &control,
+            &subject,
+        )
     });
     let built = built.await?;
     drop(cancelled);
@@ -149,8 +160,7 @@ pub async fn build_index(
 fn finish(
     gathered: Gathered,
     mut header: IndexHeader,
-    metric: Metric,
-    options: HnswOptions,
+    definition: (Metric, HnswOptions, VectorStorage),
     control: &FitControl,
     subject: &str,
 ) -> Result<Built> {
@@ -158,7 +168,7 @@ fn finish(
     if let Some(reporter) = &control.reporter {
         reporter.started(rows);
     }
-    let made = graph(&gathered, &mut header, metric, options, control);
+    let made = graph(&gathered, &mut header, definition, control);
     if let Some(reporter) = &control.reporter {
         reporter.ended();
     }
@@ -185,8 +195,7 @@ fn finish(
 fn graph(
     gathered: &Gathered,
     header: &mut IndexHeader,
-    metric: Metric,
-    options: HnswOptions,
+    (metric, options, storage): (Metric, HnswOptions, VectorStorage),
     control: &dyn Control,
 ) -> std::result::Result<Hnsw, ManifoldError> {
     let rows = gathered.rows.len();
@@ -205,19 +214,22 @@ fn graph(
     } = audit;
     header.unreachable_repaired = unreachable_repaired;
     header.not_self_found_repaired = not_self_found_repaired;
+    let affordable = RECALL_WORK / rows.saturating_mul(2 * gathered.dimensions).max(1);
+    let queries = affordable.clamp(FEWEST_RECALL_ROWS, RECALL_ROWS).min(rows);
+    let sample = graph.recall_sample(queries, RECALL_K, options.seed, control)?;
+    let (graph, tried) = graph.stored(storage, &sample, control)?;
+    graph.storage().name().clone_into(&mut header.storage);
     header.recall_k = RECALL_K.min(rows.saturating_sub(1));
     if header.recall_k == 0 {
         return Ok(graph);
     }
-    let affordable = RECALL_WORK / rows.saturating_mul(2 * gathered.dimensions).max(1);
-    header.recall_sample = affordable.clamp(FEWEST_RECALL_ROWS, RECALL_ROWS).min(rows);
-    let measured = graph.recall(
-        header.recall_sample,
-        header.recall_k,
-        &RECALL_EF,
-        options.seed,
-        control,
-    )?;
+    header.recall_sample = queries;
+    header.storage_recall = tried.map(|tried| StorageRecall {
+        ef_search: tried.ef,
+        f32: tried.f32,
+        int8: tried.int8,
+    });
+    let measured = graph.recall_of(&sample, &RECALL_EF, control)?;
     let points = measured.iter().map(|point| RecallPoint {
         ef_search: point.ef,
         recall: point.recall,

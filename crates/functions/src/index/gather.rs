@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 use datafusion::common::{Result, exec_err};
 use datafusion::execution::TaskContext;
 use futures::StreamExt;
-use lakefold_manifold::{Hnsw, Phase};
+use lakefold_manifold::{Hnsw, Phase, VectorStorage};
 
 use super::build::{IndexDefinition, SUBJECT};
 use super::table::IndexedTable;
@@ -144,6 +144,11 @@ fn reserve_all(
         )
         .map_err(refused)?;
     let graph = Hnsw::predicted_bytes(rows, gathered.dimensions, &definition.options);
+    let codes = match definition.storage {
+        VectorStorage::F32 => 0,
+        _ => Hnsw::code_bytes(rows, gathered.dimensions, definition.metric),
+    };
+    let graph = graph.saturating_add(codes);
     budget.reserve("the graph", graph).map_err(refused)?;
     // The kernel takes it again, as it goes.
     budget.release(graph);

@@ -1,5 +1,6 @@
 //! What an index file says about itself, before its sections.
 
+use lakefold_manifold::VectorStorage;
 use serde::{Deserialize, Serialize};
 
 /// What a search of the index with some `ef_search` finds, measured when the index was built.
@@ -9,6 +10,18 @@ pub struct RecallPoint {
     pub ef_search: usize,
     /// Of the [`IndexHeader::recall_k`] nearest rows, the share that was found; from 0 to 1.
     pub recall: f64,
+}
+
+/// What a search finds through codes of the vectors and through the vectors themselves, measured when the index was
+/// built.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StorageRecall {
+    /// Candidates that the search keeps.
+    pub ef_search: usize,
+    /// Of the [`IndexHeader::recall_k`] nearest rows, the share that is found through the vectors; from 0 to 1.
+    pub f32: f64,
+    /// The share that is found through codes of eight bits.
+    pub int8: f64,
 }
 
 /// One file that was indexed.
@@ -58,6 +71,15 @@ pub struct IndexHeader {
     pub ef_construction: usize,
     /// Of the levels.
     pub seed: u64,
+    /// As what its vectors are walked through: `f32`, or `int8` where there are codes beside them.
+    #[serde(default = "f32_storage", skip_serializing_if = "is_f32")]
+    pub storage: String,
+    /// What was asked for: `auto`, `f32` or `int8`.
+    #[serde(default = "auto_storage", skip_serializing_if = "is_auto")]
+    pub storage_option: String,
+    /// Where codes were tried, whether or not they were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_recall: Option<StorageRecall>,
     /// Numbers of a vector.
     pub dimensions: usize,
     /// Rows in the index: those with a vector.
@@ -84,7 +106,30 @@ pub struct IndexHeader {
     pub(crate) ids: Option<Section>,
 }
 
+// What every index was before there were codes is left out, so that the file of one without them stays as it was.
+
+fn f32_storage() -> String {
+    VectorStorage::F32.name().to_owned()
+}
+
+fn is_f32(storage: &str) -> bool {
+    storage == VectorStorage::F32.name()
+}
+
+fn auto_storage() -> String {
+    VectorStorage::Auto.name().to_owned()
+}
+
+fn is_auto(storage: &str) -> bool {
+    storage == VectorStorage::Auto.name()
+}
+
 impl IndexHeader {
+    /// Whether there are codes beside the vectors.
+    pub fn has_codes(&self) -> bool {
+        self.storage == VectorStorage::Int8.name()
+    }
+
     /// Rows of the table.
     pub fn table_rows(&self) -> u64 {
         self.sources.iter().map(|file| file.rows).sum()
@@ -137,11 +182,33 @@ pub(crate) mod tests {
             metric: "l2".to_owned(),
             m: 16,
             ef_construction: 200,
+            storage: f32_storage(),
+            storage_option: auto_storage(),
             dimensions: 2,
             exact_values: true,
             recall_k: 10,
             ..IndexHeader::default()
         }
+    }
+
+    #[test]
+    fn what_an_index_had_before_there_were_codes_is_not_written() {
+        let header = header();
+        let json = serde_json::to_string(&header).unwrap();
+        assert!(!json.contains("storage"), "{json}");
+        assert_eq!(serde_json::from_str::<IndexHeader>(&json).unwrap(), header);
+        let coded = IndexHeader {
+            storage: "int8".to_owned(),
+            storage_option: "int8".to_owned(),
+            storage_recall: Some(StorageRecall {
+                ef_search: 64,
+                f32: 0.75,
+                int8: 0.5,
+            }),
+            ..header
+        };
+        let json = serde_json::to_string(&coded).unwrap();
+        assert_eq!(serde_json::from_str::<IndexHeader>(&json).unwrap(), coded);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! | bytes | content |
 //! |---|---|
 //! | 8 | `LAKEHNSW` |
-//! | 4 | version |
+//! | 4 | version: 1, or 2 where the graph has codes of its vectors |
 //! | 4 | zero |
 //! | 8 | length of the file |
 //! | 8 | length of the header |
@@ -23,8 +23,10 @@ use twox_hash::XxHash64;
 
 use super::header::{IndexHeader, Section};
 
-/// The newest layout of index files, which this version writes. Older ones stay readable.
-pub const INDEX_VERSION: u32 = 1;
+/// The newest layout of index files. Older ones stay readable.
+pub const INDEX_VERSION: u32 = 2;
+/// The layout of an index without codes, which older programs read as well.
+const WITHOUT_CODES: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"LAKEHNSW";
 const PRELUDE: usize = 40;
@@ -94,7 +96,12 @@ pub(crate) fn write(
 
     let mut prelude = Vec::with_capacity(PRELUDE);
     prelude.extend(MAGIC);
-    prelude.extend(INDEX_VERSION.to_le_bytes());
+    let version = if header.has_codes() {
+        INDEX_VERSION
+    } else {
+        WITHOUT_CODES
+    };
+    prelude.extend(version.to_le_bytes());
     prelude.extend(0_u32.to_le_bytes());
     prelude.extend(length.to_le_bytes());
     prelude.extend((json.len() as u64).to_le_bytes());
@@ -249,9 +256,12 @@ mod tests {
     use crate::index::header::tests::header;
 
     fn file() -> Vec<u8> {
+        file_of(header())
+    }
+
+    fn file_of(mut header: IndexHeader) -> Vec<u8> {
         let graph: SectionWriter<'_> = &|out| out.write_all(&[1; 100]);
         let ids: SectionWriter<'_> = &|out| out.write_all(&[2; 7]);
-        let mut header = header();
         header.graph = measure(0, graph).unwrap();
         header.ids = Some(measure(100, ids).unwrap());
         let sections = [(&header.graph, graph), (header.ids.as_ref().unwrap(), ids)];
@@ -277,6 +287,16 @@ mod tests {
     }
 
     #[test]
+    fn codes_make_a_newer_version() {
+        let bytes = file_of(IndexHeader {
+            storage: "int8".to_owned(),
+            ..header()
+        });
+        assert_eq!(bytes[8], 2);
+        assert!(whole(&bytes).unwrap().header.has_codes());
+    }
+
+    #[test]
     fn a_file_cut_short_or_altered_at_any_byte_is_refused() {
         let bytes = file();
         for end in 0..bytes.len() {
@@ -296,7 +316,8 @@ mod tests {
     #[test]
     fn a_newer_version_asks_for_an_update() {
         let mut bytes = file();
-        bytes[8] = 2;
+        assert_eq!(bytes[8], 1);
+        bytes[8] = 3;
         let message = whole(&bytes).unwrap_err().to_string();
         assert!(message.contains("update Lakefold"), "{message}");
     }

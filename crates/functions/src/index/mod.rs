@@ -33,7 +33,7 @@ pub use build::{BuiltIndex, IndexDefinition, build_index};
 pub use catalog::{FoundIndex, IndexCatalog, IndexEntry};
 pub use exec::HnswScanExec;
 pub use fit::index_state;
-pub use header::{IndexHeader, RecallPoint, SourceFile};
+pub use header::{IndexHeader, RecallPoint, SourceFile, StorageRecall};
 pub use layout::INDEX_VERSION;
 pub use open::OpenIndex;
 pub use options::HnswSettings;

@@ -86,6 +86,7 @@ impl OpenIndex {
         let agrees = graph.len() as u64 == header.rows
             && graph.dimensions() == header.dimensions
             && graph.metric().name() == header.metric
+            && graph.storage().name() == header.storage
             && header.rows.checked_add(header.null_rows) == Some(header.table_rows());
         if !agrees {
             return Err(damaged(&source, "its header tells of another graph"));

@@ -37,6 +37,9 @@ impl fmt::Display for IndexScan {
         if let Some(recall) = header.expected_recall(ef_search) {
             write!(f, ", expected_recall={recall:.3}")?;
         }
+        if header.has_codes() {
+            write!(f, ", storage={}", header.storage)?;
+        }
         if self.query.is_filtered {
             f.write_str(", until k rows pass the filter")?;
         }

@@ -1,6 +1,7 @@
 //! Indexes of vectors: statements, queries answered from them, and what can go wrong.
 
 mod knn;
+mod storage;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -390,16 +391,22 @@ async fn memory_is_asked_for_before_everything_is_read() {
     assert!(message.contains("no memory for"), "{message}");
 }
 
-/// Every length, every byte.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_file_is_an_error_wherever_it_is_damaged() {
+    for storage in ["f32", "int8"] {
+        damaged_anywhere(storage).await;
+    }
+}
+
+/// Every length, every byte.
+async fn damaged_anywhere(storage: &str) {
     let session = session();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("p.parquet");
     write(&session, &path, 1, 14, VECTOR).await;
     let table = path.display();
     let create = format!(
-        "CREATE INDEX i ON '{table}' USING hnsw (v) INCLUDE (id) WITH (m = 2, ef_construction = 4)"
+        "CREATE INDEX i ON '{table}' USING hnsw (v) INCLUDE (id) WITH (m = 2, ef_construction = 4, storage = '{storage}')"
     );
     run(&session, &create).await;
     let index = directory.path().join(".lakefold/i.hnsw");
@@ -416,6 +423,7 @@ async fn a_damaged_file_is_an_error_wherever_it_is_damaged() {
     };
     let opened = open(&whole).await.unwrap();
     assert_eq!(opened.header.rows, 13);
+    assert_eq!(opened.header.storage, storage);
     assert_eq!(opened.ids().unwrap().unwrap().len(), 13);
     for end in 0..whole.len() {
         let error = open(&whole[..end]).await.unwrap_err();

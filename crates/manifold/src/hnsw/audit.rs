@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::beam::{Beam, Seen};
 use super::graph::Graph;
+use super::near::Near;
 use super::space::Space;
 use crate::Result;
 use crate::control::Meter;
@@ -125,9 +126,9 @@ fn reach(graph: &mut Graph, space: &Space<'_>) -> (usize, usize) {
 }
 
 fn search_own(graph: &Graph, space: &Space<'_>, vertex: u32, ef: usize, beam: &mut Beam) {
-    let (query, levels) = (space.own(vertex), graph.levels());
-    beam.descend(space, query, &levels, 0);
-    beam.search(space, query, levels[0], ef);
+    let (near, levels) = (Near::own(space, vertex), graph.levels());
+    beam.descend(&near, &levels, 0);
+    beam.search(&near, levels[0], ef);
 }
 
 /// The vertices that a search for themselves does not find, nor another at their place, with what it found

@@ -1,7 +1,7 @@
 //! The search of one level: Algorithm 2 of Malkov and Yashunin (2018).
 
 use super::graph::Level;
-use super::space::{Query, Space};
+use super::near::Near;
 
 /// A vertex and how far it is, in one number that orders as the two do: the distance's bits, the vertex, and
 /// whether its neighbours have been looked at.
@@ -73,13 +73,7 @@ pub(super) struct Beam {
 
 impl Beam {
     /// The `ef` nearest vertices of `level` that are found from those in the pool, which stay in it.
-    pub(super) fn search(
-        &mut self,
-        space: &Space<'_>,
-        query: Query<'_>,
-        level: Level<'_>,
-        ef: usize,
-    ) {
+    pub(super) fn search(&mut self, near: &Near<'_>, level: Level<'_>, ef: usize) {
         self.visited.start(level.len());
         for seen in &mut self.pool {
             self.visited.insert(seen.vertex());
@@ -93,26 +87,26 @@ impl Beam {
             }
             seen.0 |= 1;
             let vertex = seen.vertex();
-            self.expand(space, query, level, vertex);
+            self.expand(near, level, vertex);
             next = next.min(self.keep(ef));
         }
     }
 
     /// Compares the neighbours that have not been seen.
     #[inline(always)]
-    fn expand(&mut self, space: &Space<'_>, query: Query<'_>, level: Level<'_>, vertex: u32) {
+    fn expand(&mut self, near: &Near<'_>, level: Level<'_>, vertex: u32) {
         self.fresh.clear();
         for &neighbor in level.neighbors(vertex) {
             if self.visited.insert(neighbor) {
                 if self.fresh.len() < 4 {
-                    space.rows.prefetch(neighbor);
+                    near.prefetch(neighbor);
                 }
                 self.fresh.push(neighbor);
             }
         }
         self.compared += self.fresh.len() as u64;
         self.distances.resize(self.fresh.len(), 0.0);
-        space.distances(query, &self.fresh, &mut self.distances);
+        near.distances(&self.fresh, &mut self.distances);
     }
 
     /// Takes what was compared into the pool; returns the first place that changed.
@@ -136,17 +130,11 @@ impl Beam {
 
     /// From the entry point down to the nearest vertex on the level above `lowest`: the start of a search
     /// of that level.
-    pub(super) fn descend(
-        &mut self,
-        space: &Space<'_>,
-        query: Query<'_>,
-        levels: &[Level<'_>],
-        lowest: usize,
-    ) {
+    pub(super) fn descend(&mut self, near: &Near<'_>, levels: &[Level<'_>], lowest: usize) {
         self.pool.clear();
-        self.pool.push(Seen::new(space.distance(query, 0), 0));
+        self.pool.push(Seen::new(near.distance(0), 0));
         for level in levels.iter().skip(lowest + 1).rev() {
-            self.search(space, query, *level, 1);
+            self.search(near, *level, 1);
         }
     }
 }

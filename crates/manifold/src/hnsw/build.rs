@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::beam::{Beam, Seen};
 use super::graph::{Graph, Level, most_edges};
+use super::near::Near;
 use super::select::select;
 use super::space::Space;
 use crate::Result;
@@ -87,12 +88,12 @@ fn neighbors(
     (m, ef): (usize, usize),
     beam: &mut Beam,
 ) -> Lists {
-    let query = space.own(vertex);
+    let near = Near::own(space, vertex);
     let mut lists = vec![Vec::new(); highest + 1];
     let mut selected = Vec::with_capacity(m);
-    beam.descend(space, query, levels, highest);
+    beam.descend(&near, levels, highest);
     for level in (0..=highest).rev() {
-        beam.search(space, query, levels[level], ef);
+        beam.search(&near, levels[level], ef);
         select(space, &beam.pool, m, &mut selected);
         let mut pool = beam.pool.iter();
         // Selected in the order of the pool: what is between two of them is passed over.

@@ -1,11 +1,15 @@
 //! An index as bytes: a head of whole numbers, then the tables as they stand in memory, little-endian, each
 //! from a multiple of 64 bytes on.
+//!
+//! An index without codes is of version 1. One with codes is of version 2: their step stands behind the vertices of the
+//! levels, their origins and they themselves are the last two tables.
 
 use std::io::{self, Write};
 use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::codes::Codes;
 use super::graph::{Graph, Level, most_edges, stride};
 use super::part::{Part, Plain};
 use super::vertices::{HIGHEST, Vertices};
@@ -13,11 +17,14 @@ use super::{Hnsw, HnswOptions, LARGEST_COUNT, SharedBytes, padded};
 use crate::{ManifoldError, Metric, Result};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"LakeHNSW");
-const VERSION: u64 = 1;
+/// Of an index without codes, and with them.
+const VERSIONS: [u64; 2] = [1, 2];
 /// Numbers before the vertices of each level.
 const NUMBERS: usize = 10;
 /// Bytes of the head, with room for the vertices of every level.
 const HEAD: usize = (NUMBERS + HIGHEST + 1).next_multiple_of(8) * size_of::<u64>();
+/// Where the step of codes is in the head.
+const STEP_PLACE: usize = NUMBERS + HIGHEST + 1;
 const ALIGNMENT: usize = 64;
 const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::InnerProduct];
 /// Vertices whose lists one thread checks at a time.
@@ -30,6 +37,7 @@ fn parts(index: &Hnsw) -> impl Iterator<Item = &[u8]> {
         .into_iter()
         .map(Part::bytes)
         .chain(maps.into_iter().chain(&index.graph.tables).map(Part::bytes))
+        .chain(index.codes.iter().flat_map(Codes::parts))
 }
 
 pub(super) fn length(index: &Hnsw) -> usize {
@@ -48,7 +56,7 @@ pub(super) fn write(index: &Hnsw, out: &mut impl Write) -> io::Result<u64> {
     let counts = index.graph.levels().into_iter().map(Level::len);
     let numbers = [
         MAGIC,
-        VERSION,
+        VERSIONS[usize::from(index.codes.is_some())],
         metric.unwrap_or(METRICS.len()) as u64,
         options.m as u64,
         options.ef_construction as u64,
@@ -61,6 +69,10 @@ pub(super) fn write(index: &Hnsw, out: &mut impl Write) -> io::Result<u64> {
     let numbers = numbers.into_iter().chain(counts.map(|count| count as u64));
     let mut head: Vec<u8> = numbers.flat_map(u64::to_le_bytes).collect();
     head.resize(HEAD, 0);
+    if let Some(codes) = &index.codes {
+        let (places, _) = head.as_chunks_mut();
+        places[STEP_PLACE] = codes.step.to_le_bytes();
+    }
     out.write_all(&head)?;
     for part in parts(index) {
         out.write_all(part)?;
@@ -97,7 +109,10 @@ impl Reader<'_> {
         self.rest.start = end;
         match Part::shared(self.bytes, range) {
             Some(part) => Ok(part),
-            None => damaged(format!("its {name} do not begin at a multiple of 4 bytes")),
+            None => damaged(format!(
+                "its {name} do not begin at a multiple of {} bytes",
+                align_of::<T>()
+            )),
         }
     }
 }
@@ -121,7 +136,7 @@ pub(super) fn read(bytes: &SharedBytes, range: Range<usize>) -> Result<Hnsw> {
         .iter()
         .map(|number| u64::from_le_bytes(*number))
         .collect();
-    if numbers[0] != MAGIC || numbers[1] != VERSION {
+    if numbers[0] != MAGIC || !VERSIONS.contains(&numbers[1]) {
         return damaged("it does not begin as an index of this version does");
     }
     let size = |place: usize| usize::try_from(numbers[place]).unwrap_or(usize::MAX);
@@ -154,7 +169,7 @@ pub(super) fn read(bytes: &SharedBytes, range: Range<usize>) -> Result<Hnsw> {
         rest: range.start + HEAD..range.end,
     };
     let factors = if metric == Metric::L2 { 0 } else { vertices };
-    let index = Hnsw {
+    let mut index = Hnsw {
         options,
         metric,
         dimensions,
@@ -175,13 +190,29 @@ pub(super) fn read(bytes: &SharedBytes, range: Range<usize>) -> Result<Hnsw> {
                 })
                 .collect::<Result<_>>()?,
         },
+        codes: None,
     };
+    if numbers[1] == VERSIONS[1] {
+        let step = f64::from_bits(numbers[STEP_PLACE]);
+        index.codes = Some(read_codes(&index, step, &mut reader)?);
+    }
     if !reader.rest.is_empty() {
         return damaged("there is more of it than there should be");
     }
     check_rows(&index.vertices)?;
     check_lists(&index.graph)?;
     Ok(index)
+}
+
+fn read_codes(index: &Hnsw, step: f64, reader: &mut Reader<'_>) -> Result<Codes> {
+    let (metric, dimensions) = (index.metric, index.dimensions);
+    if Codes::check(metric, dimensions).is_err() || !(step.is_normal() && step > 0.0) {
+        return damaged("the step of its codes, or their dimensions, are impossible");
+    }
+    let origins = reader.take("codes", Some(Codes::dimensions(metric, dimensions)))?;
+    let stride = Codes::stride(metric, dimensions);
+    let codes = reader.take("codes", index.vertices.len().checked_mul(stride))?;
+    Ok(Codes::from_parts(&index.space(), origins, step, codes))
 }
 
 /// Every row belongs to one vertex, and every vertex has a row.

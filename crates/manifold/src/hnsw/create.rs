@@ -94,6 +94,7 @@ impl Hnsw {
             factors: factors.as_slice().into(),
             scale,
             graph: Graph::new(options.m, &counts),
+            codes: None,
         })
     }
 }

@@ -4,10 +4,13 @@ mod audit;
 mod beam;
 mod build;
 mod bytes;
+mod code_sums;
+mod codes;
 mod cost;
 mod create;
 mod graph;
 mod lanes;
+mod near;
 mod options;
 mod part;
 mod queries;
@@ -15,20 +18,27 @@ mod recall;
 mod search;
 mod select;
 mod space;
+mod storage;
+mod stored;
 mod vertices;
 mod walk;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_codes;
 
 use std::sync::Arc;
 
 pub use audit::HnswAudit;
 pub use cost::{NeighborChoice, NeighborCost, NeighborMethod};
 pub use options::HnswOptions;
-pub use recall::Recall;
+pub use recall::{Recall, RecallSample};
+pub use storage::VectorStorage;
+pub use stored::CodesRecall;
 pub use walk::NearestFirst;
 
 use crate::{ManifoldError, Metric, Result};
+use codes::Codes;
 use graph::Graph;
 use lanes::Rows;
 use part::Part;
@@ -52,6 +62,8 @@ pub struct Hnsw {
     /// See [`Space::scale`].
     scale: f64,
     graph: Graph,
+    /// What walks compare with queries in the place of the vectors, if there are any.
+    codes: Option<Codes>,
 }
 
 impl Hnsw {
@@ -92,6 +104,15 @@ impl Hnsw {
     #[must_use]
     pub fn options(&self) -> &HnswOptions {
         &self.options
+    }
+
+    /// As what the vectors are walked through: [`VectorStorage::F32`] or [`VectorStorage::Int8`].
+    #[must_use]
+    pub fn storage(&self) -> VectorStorage {
+        match self.codes {
+            None => VectorStorage::F32,
+            Some(_) => VectorStorage::Int8,
+        }
     }
 
     /// A row as it was given.

@@ -7,10 +7,12 @@ use memmap2::MmapMut;
 use super::SharedBytes;
 
 mod sealed {
-    /// Four bytes of which any are a value.
+    /// Bytes of which any are a value.
     pub(in super::super) trait Plain: Copy + Send + Sync + 'static {}
     impl Plain for u32 {}
     impl Plain for f32 {}
+    impl Plain for f64 {}
+    impl Plain for u8 {}
 }
 pub(super) use sealed::Plain;
 
@@ -21,7 +23,7 @@ struct Line([u32; LINE]);
 
 const LINE: usize = 16;
 
-/// A slice of `u32` or `f32` that begins on a cache line, or wherever shared bytes stand.
+/// A slice of numbers that begins on a cache line, or wherever shared bytes stand.
 pub(super) struct Part<T> {
     length: usize,
     memory: Memory,
@@ -109,7 +111,7 @@ impl<T: Plain> Part<T> {
     /// As they stand in memory.
     pub(super) fn bytes(&self) -> &[u8] {
         let values = self.as_slice();
-        // SAFETY: `u32` and `f32` have no padding, and any byte is a valid `u8`.
+        // SAFETY: numbers have no padding, and any byte is a valid `u8`.
         unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
     }
 }
@@ -137,7 +139,7 @@ impl<T: Plain> From<&[T]> for Part<T> {
 
 /// The numbers that stand in bytes; `None` where they are not aligned or not whole.
 fn view<T: Plain>(bytes: &[u8]) -> Option<&[T]> {
-    // SAFETY: any bits are a valid `u32` or `f32`.
+    // SAFETY: any bits are a valid number.
     let (before, values, after) = unsafe { bytes.align_to::<T>() };
     (before.is_empty() && after.is_empty()).then_some(values)
 }

@@ -7,7 +7,7 @@ use ndarray::ArrayView2;
 
 use super::options::check_range;
 use super::walk::{self, NearestFirst};
-use super::{Hnsw, HnswOptions, Recall, audit, recall, search};
+use super::{Hnsw, HnswOptions, Recall, RecallSample, audit, recall, search};
 use crate::control::Meter;
 use crate::{Control, ManifoldError, Nearest, Phase, Result};
 
@@ -113,12 +113,44 @@ impl Hnsw {
         seed: u64,
         control: &dyn Control,
     ) -> Result<Vec<Recall>> {
-        check_range("queries", queries, 1, u32::MAX as usize)?;
-        check_range("k", k, 1, u32::MAX as usize)?;
         for &ef in ef_values {
             check_range("ef_search", ef, 1, HnswOptions::LARGEST_EF)?;
         }
-        recall::recall(self, queries, k, ef_values, seed, control)
+        let sample = self.recall_sample(queries, k, seed, control)?;
+        self.recall_of(&sample, ef_values, control)
+    }
+
+    /// `queries` rows of the index that are drawn by their seeded hashes, and how far their `k` nearest other rows are
+    /// by exact search: what takes most of the time of [`Hnsw::recall`], for measuring more than once.
+    ///
+    /// # Errors
+    /// Those of [`Hnsw::search`].
+    pub fn recall_sample(
+        &self,
+        queries: usize,
+        k: usize,
+        seed: u64,
+        control: &dyn Control,
+    ) -> Result<RecallSample> {
+        check_range("queries", queries, 1, u32::MAX as usize)?;
+        check_range("k", k, 1, u32::MAX as usize)?;
+        recall::draw(self, queries, k, seed, control)
+    }
+
+    /// Recall@k for each of `ef_values` on a sample that was drawn of this index.
+    ///
+    /// # Errors
+    /// Those of [`Hnsw::search`]; [`ManifoldError::InvalidParameter`] for rows that are not there.
+    pub fn recall_of(
+        &self,
+        sample: &RecallSample,
+        ef_values: &[usize],
+        control: &dyn Control,
+    ) -> Result<Vec<Recall>> {
+        for &ef in ef_values {
+            check_range("ef_search", ef, 1, HnswOptions::LARGEST_EF)?;
+        }
+        recall::recall(self, sample, ef_values, control)
     }
 
     /// The share of rows whose own search with `ef_search` finds the row itself, or an equal one, first.

@@ -9,7 +9,7 @@ use super::search::{distance, push_rows, sort};
 use super::{Hnsw, search};
 use crate::control::stop_if_cancelled;
 use crate::sample::row_hash;
-use crate::{Control, Result};
+use crate::{Control, ManifoldError, Result};
 
 /// How many of the k nearest rows a search finds, on average over a sample of queries.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,16 +22,24 @@ pub struct Recall {
     pub queries_per_second: f64,
 }
 
-/// See [`Hnsw::recall`]. A row that was found counts if it is as near as the k-th exact one: of rows as near
-/// as one another any will do.
-pub(super) fn recall(
+/// Rows of an index that its recall is measured on, and what exact search finds for them: see
+/// [`Hnsw::recall_sample`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecallSample {
+    rows: Vec<u32>,
+    k: usize,
+    /// Of each row, the exact key of its k-th nearest other row.
+    exact: Vec<f64>,
+}
+
+/// See [`Hnsw::recall_sample`].
+pub(super) fn draw(
     index: &Hnsw,
     queries: usize,
     k: usize,
-    ef_values: &[usize],
     seed: u64,
     control: &dyn Control,
-) -> Result<Vec<Recall>> {
+) -> Result<RecallSample> {
     let rows = sample(index, queries, seed);
     let k = k.min(index.len().saturating_sub(1));
     let exact: Result<Vec<Vec<f64>>> = rows
@@ -42,6 +50,26 @@ pub(super) fn recall(
         })
         .collect();
     let exact = exact?.concat();
+    Ok(RecallSample { rows, k, exact })
+}
+
+/// See [`Hnsw::recall`]. A row that was found counts if it is as near as the k-th exact one: of rows as near
+/// as one another any will do.
+pub(super) fn recall(
+    index: &Hnsw,
+    sample: &RecallSample,
+    ef_values: &[usize],
+    control: &dyn Control,
+) -> Result<Vec<Recall>> {
+    let RecallSample { rows, k, exact } = sample;
+    let k = *k;
+    if rows.iter().any(|&row| row as usize >= index.len()) {
+        return Err(ManifoldError::InvalidParameter {
+            name: "sample",
+            value: "rows of another index".to_owned(),
+            requirement: format!("drawn from the index's {} rows", index.len()),
+        });
+    }
     let query = |place: usize| {
         let row = rows[place];
         (index.vector(row as usize).into(), Some(row))

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::Hnsw;
 use super::beam::Beam;
+use super::near::Prepared;
 use super::space::{Query, Space, largest};
 use crate::control::Meter;
 use crate::{Control, ManifoldError, Metric, Nearest, Phase, Result};
@@ -17,6 +18,11 @@ const COMPARED_PER_KEPT: usize = 8;
 /// So many kept in view cost more in bookkeeping than comparing everything.
 const LARGEST_VIEW: usize = 1 << 14;
 
+/// Whether a search with so many in view compares every vertex.
+pub(super) fn compares_all(view: usize, vertices: usize) -> bool {
+    view > LARGEST_VIEW || view.saturating_mul(COMPARED_PER_KEPT) >= vertices
+}
+
 /// A row that was found, and what it is ordered by.
 pub(super) type Ranked = (f64, u32);
 
@@ -26,7 +32,7 @@ pub(super) struct Searcher<'a> {
     pub(super) space: Space<'a>,
     levels: Vec<super::graph::Level<'a>>,
     pub(super) beam: Beam,
-    padded: Vec<f32>,
+    query: Prepared<'a>,
     ranked: Vec<Ranked>,
 }
 
@@ -38,7 +44,7 @@ impl<'a> Searcher<'a> {
             space,
             levels: index.graph.levels(),
             beam: Beam::default(),
-            padded: vec![0.0; space.rows.stride],
+            query: Prepared::new(index),
             ranked: Vec::new(),
         }
     }
@@ -53,8 +59,7 @@ impl<'a> Searcher<'a> {
     ) -> &[Ranked] {
         let wanted = k + usize::from(except.is_some());
         let view = ef.max(wanted);
-        let vertices = self.index.vertices.len();
-        if view > LARGEST_VIEW || view.saturating_mul(COMPARED_PER_KEPT) >= vertices {
+        if compares_all(view, self.index.vertices.len()) {
             self.scan(query, k, &|row| Some(row) != except);
             return &self.ranked;
         }
@@ -69,13 +74,14 @@ impl<'a> Searcher<'a> {
 
     /// Fills the beam's pool.
     fn find(&mut self, query: &[f32], ef: usize) {
-        let (space, query) = prepare(self.space, query, &mut self.padded);
-        self.beam.descend(&space, query, &self.levels, 0);
-        self.beam.search(&space, query, self.levels[0], ef);
+        self.query.set(query);
+        let near = self.query.near();
+        self.beam.descend(&near, &self.levels, 0);
+        self.beam.search(&near, self.levels[0], ef);
     }
 
     /// Orders the rows of the pool's nearest vertices by their exact keys. A few more vertices than are wanted,
-    /// because sums in `f32` may have misjudged the last ones.
+    /// because sums in `f32`, or of codes, may have misjudged the last ones.
     fn rank(&mut self, query: &[f32], wanted: usize, keep: &dyn Fn(u32) -> bool) {
         let most = wanted + wanted / 4 + 8;
         self.ranked.clear();

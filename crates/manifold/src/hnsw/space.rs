@@ -105,12 +105,6 @@ impl<'a> Space<'a> {
         }
     }
 
-    pub(super) fn distance(&self, query: Query<'_>, id: u32) -> f32 {
-        let mut distance = [0.0];
-        self.distances(query, &[id], &mut distance);
-        distance[0]
-    }
-
     /// For values of any magnitude.
     #[cold]
     fn careful_distances(&self, query: Query<'_>, ids: &[u32], out: &mut [f32]) {

@@ -6,16 +6,16 @@ use std::collections::BinaryHeap;
 use super::Hnsw;
 use super::beam::{Beam, Seen, Visited};
 use super::graph::Level;
-use super::search::{Ranked, Searcher, distance, prepare, push_rows, sort};
-use super::space::{Query, Space};
+use super::near::Prepared;
+use super::search::{Ranked, Searcher, distance, push_rows, sort};
+use super::space::Space;
 
 /// A walk from the entry point that always goes on from the nearest vertex seen.
 struct Walk<'a> {
     index: &'a Hnsw,
     space: Space<'a>,
     level: Level<'a>,
-    values: Vec<f32>,
-    factor: f32,
+    query: Prepared<'a>,
     visited: Visited,
     frontier: BinaryHeap<Reverse<Seen>>,
     fresh: Vec<u32>,
@@ -26,14 +26,13 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(index: &'a Hnsw, query: &[f32]) -> Self {
         let levels = index.graph.levels();
-        let mut padded = Vec::new();
-        let (space, prepared) = prepare(index.space(), query, &mut padded);
-        let factor = prepared.factor;
+        let mut prepared = Prepared::new(index);
+        prepared.set(query);
         let (mut beam, mut visited) = (Beam::default(), Visited::default());
         let mut frontier = BinaryHeap::new();
         visited.start(levels[0].len());
         if levels[0].len() > 0 {
-            beam.descend(&space, prepared, &levels, 0);
+            beam.descend(&prepared.near(), &levels, 0);
             for &seen in &beam.pool {
                 visited.insert(seen.vertex());
                 frontier.push(Reverse(seen));
@@ -41,10 +40,9 @@ impl<'a> Walk<'a> {
         }
         Self {
             index,
-            space,
+            space: index.space(),
             level: levels[0],
-            values: padded,
-            factor,
+            query: prepared,
             visited,
             frontier,
             fresh: Vec::new(),
@@ -56,22 +54,17 @@ impl<'a> Walk<'a> {
     /// Takes the nearest vertex off the frontier and puts its neighbours there.
     fn step(&mut self) -> Option<Seen> {
         let Reverse(nearest) = self.frontier.pop()?;
+        let near = self.query.near();
         self.fresh.clear();
         for &neighbor in self.level.neighbors(nearest.vertex()) {
             if self.visited.insert(neighbor) {
-                self.space.rows.prefetch(neighbor);
+                near.prefetch(neighbor);
                 self.fresh.push(neighbor);
             }
         }
         self.compared += self.fresh.len();
         self.distances.resize(self.fresh.len(), 0.0);
-        let query = Query {
-            values: &self.values,
-            factor: self.factor,
-            is_own: false,
-        };
-        self.space
-            .distances(query, &self.fresh, &mut self.distances);
+        near.distances(&self.fresh, &mut self.distances);
         let fresh = self.fresh.iter().zip(&self.distances);
         self.frontier
             .extend(fresh.map(|(&vertex, &distance)| Reverse(Seen::new(distance, vertex))));

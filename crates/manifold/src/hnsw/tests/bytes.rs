@@ -30,6 +30,35 @@ fn bytes_are_the_index() {
     }
 }
 
+#[test]
+fn only_codes_make_a_newer_version() {
+    let features = clustered(1500, 10, 51);
+    for metric in METRICS {
+        let (index, _) = build(&features, metric, &SMALL);
+        let sample = index.recall_sample(50, 5, 1, &()).unwrap();
+        let plain = bytes(&index);
+        assert_eq!(plain[8], 1);
+        let (index, _) = index.stored(VectorStorage::Int8, &sample, &()).unwrap();
+        let written = bytes(&index);
+        assert_eq!((written[8], index.storage()), (2, VectorStorage::Int8));
+        // What was there before stays as it is: the head's version and step aside, codes are added.
+        assert!(written[384..plain.len()] == plain[384..]);
+        let opened = open(written.clone()).unwrap();
+        assert_eq!(opened.storage(), VectorStorage::Int8);
+        assert!(bytes(&opened) == written);
+        let queries = clustered(20, 10, 52);
+        assert_eq!(
+            opened.search(queries.view(), 5, 30, &()).unwrap(),
+            index.search(queries.view(), 5, 30, &()).unwrap()
+        );
+        let (without, _) = opened.stored(VectorStorage::F32, &sample, &()).unwrap();
+        assert!(bytes(&without) == plain);
+        let mut newer = plain;
+        newer[8] = 3;
+        assert!(open(newer).is_err());
+    }
+}
+
 /// Uses whatever opens: nothing may panic.
 fn use_all(index: &Hnsw) {
     let query = vec![1.0; index.dimensions()];
@@ -42,16 +71,25 @@ fn use_all(index: &Hnsw) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
     fn no_bytes_make_it_panic(
         cut in 0.0f64..1.2,
         flips in prop::collection::vec((0.0f64..1.0, 0u8..8, any::<bool>()), 0..6),
+        kind in 0usize..3,
     ) {
-        static WRITTEN: std::sync::LazyLock<Vec<u8>> =
-            std::sync::LazyLock::new(|| bytes(&build(&clustered(400, 5, 61), Metric::Cosine, &SMALL).0));
-        let mut damaged = WRITTEN.clone();
+        static WRITTEN: std::sync::LazyLock<[Vec<u8>; 3]> = std::sync::LazyLock::new(|| {
+            let index = |metric| build(&clustered(400, 5, 61), metric, &SMALL).0;
+            let coded = |metric| {
+                let index = index(metric);
+                let sample = index.recall_sample(10, 5, 1, &()).unwrap();
+                index.stored(VectorStorage::Int8, &sample, &()).unwrap().0
+            };
+            let kinds = [index(Metric::Cosine), coded(Metric::Cosine), coded(Metric::InnerProduct)];
+            kinds.map(|index| bytes(&index))
+        });
+        let mut damaged = WRITTEN[kind].clone();
         let whole = damaged.len();
         damaged.truncate((whole as f64 * cut) as usize);
         let is_cut = damaged.len() < whole;

@@ -1,4 +1,5 @@
 mod bytes;
+mod codes;
 mod limits;
 mod neighbours;
 mod odd_tables;
