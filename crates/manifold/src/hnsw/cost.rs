@@ -17,7 +17,7 @@ const KEPT: f64 = 4900.0;
 /// The logarithm of the rows up to which a graph stays near the processor.
 const SHALLOW: f64 = 3.9;
 /// What a comparison costs beside its dimensions, in dimensions.
-const BESIDES: f64 = 180.0;
+const BESIDES: f64 = 110.0;
 /// A vertex kept in view while a row is sought, against one that is inserted.
 const SEARCH: f64 = 0.92;
 
@@ -149,11 +149,34 @@ mod tests {
         assert_eq!(join(10_000).choose().method, NeighborMethod::Exact);
         assert_eq!(join(100_000).choose().method, NeighborMethod::Exact);
         assert_eq!(join(1_000_000).choose().method, NeighborMethod::Hnsw);
+        // Where they cross, as measured (benches/peers/RESULTS.md).
+        assert_eq!(join(220_000).choose().method, NeighborMethod::Exact);
+        assert_eq!(join(300_000).choose().method, NeighborMethod::Hnsw);
+        let debian = NeighborCost {
+            dimensions: 384,
+            ..join(54_988)
+        };
+        assert_eq!(debian.choose().method, NeighborMethod::Exact);
         let built = NeighborCost {
             is_built: true,
             ..join(1_000_000)
         };
         assert!(built.choose().hnsw_work < join(1_000_000).choose().hnsw_work);
+    }
+
+    #[test]
+    fn every_query_has_its_cost_however_few_the_rows() {
+        let few = NeighborCost {
+            is_built: true,
+            ef_search: 12,
+            ..join(6000)
+        };
+        let one = NeighborCost { queries: 1, ..few };
+        for cost in [few, one] {
+            assert_eq!(cost.choose().method, NeighborMethod::Hnsw);
+        }
+        let work = [few, one].map(|cost| cost.choose().exact_work);
+        assert!((work[0] / work[1] - 6000.0).abs() < 1e-6);
     }
 
     #[test]
