@@ -8,7 +8,7 @@ use lakefold_manifold::{
     ApproximateIndex, Control, ExactIndex, Feature, Hnsw, HnswAudit, HnswOptions, ManifoldError,
     Metric, Nearest, NeighborMethod,
 };
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, ArrayView2, Axis, s};
 
 use crate::features::Matrix;
 use crate::held_rows::{Source, Values};
@@ -268,13 +268,39 @@ impl HeldRows {
         .map_err(|error| self.source.failed(&error))
     }
 
-    /// The distances from one of the rows to all others, in their order.
-    pub(crate) fn other_distances(&self, row: usize) -> Result<Vec<f64>> {
-        let distances = match &self.index {
-            Index::Float32(Searched::Graph(index)) => index.other_distances(row),
-            Index::Float64(Searched::Graph(index)) => index.other_distances(row),
+    /// How many of what a search through a graph found for the rows at `places` of `queries` is as near as what there
+    /// is, see [`ApproximateIndex::hits`].
+    pub(crate) fn hits(
+        &self,
+        queries: &Matrix<'_>,
+        places: &[usize],
+        found: ArrayView2<'_, f64>,
+        control: &dyn Control,
+    ) -> Result<usize> {
+        match (&self.index, queries) {
+            (Index::Float32(Searched::Graph(index)), Matrix::Float32(queries)) => {
+                index.hits(queries.select(Axis(0), places).view(), found, control)
+            }
+            (Index::Float64(Searched::Graph(index)), Matrix::Float64(queries)) => {
+                index.hits(queries.select(Axis(0), places).view(), found, control)
+            }
             _ => return internal_err!("what is searched exactly is not measured"),
-        };
-        distances.map_err(|error| self.source.failed(&error))
+        }
+        .map_err(|error| self.source.failed(&error))
+    }
+
+    /// The same of its own `rows`, searched among the others.
+    pub(crate) fn other_hits(
+        &self,
+        rows: &[usize],
+        found: ArrayView2<'_, f64>,
+        control: &dyn Control,
+    ) -> Result<usize> {
+        match &self.index {
+            Index::Float32(Searched::Graph(index)) => index.other_hits(rows, found, control),
+            Index::Float64(Searched::Graph(index)) => index.other_hits(rows, found, control),
+            _ => return internal_err!("what is searched exactly is not measured"),
+        }
+        .map_err(|error| self.source.failed(&error))
     }
 }

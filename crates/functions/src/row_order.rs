@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use lakefold_manifold::Feature;
+use rayon::prelude::*;
 
 use crate::held_rows::Source;
 use crate::memory::Budget;
@@ -40,7 +41,10 @@ pub(crate) fn reserve(
 }
 
 /// The rows of features that are held one after the other, `dimensions` numbers a row.
-pub(crate) fn rows<'a, T>(features: &'a [T], dimensions: usize) -> impl Fn(u32) -> &'a [T] {
+pub(crate) fn rows<'a, T: Sync>(
+    features: &'a [T],
+    dimensions: usize,
+) -> impl Fn(u32) -> &'a [T] + Sync {
     move |row| &features[row as usize * dimensions..][..dimensions]
 }
 
@@ -57,7 +61,7 @@ pub(crate) enum By {
 pub(crate) fn order<'a, T: Feature + Into<f64>>(
     by: By,
     ids: &ArrayRef,
-    row: impl Fn(u32) -> &'a [T],
+    row: impl Fn(u32) -> &'a [T] + Sync,
 ) -> Result<Vec<u32>> {
     match by {
         By::Id => by_id(ids, row),
@@ -67,12 +71,12 @@ pub(crate) fn order<'a, T: Feature + Into<f64>>(
 
 fn by_id<'a, T: Feature + Into<f64>>(
     ids: &ArrayRef,
-    row: impl Fn(u32) -> &'a [T],
+    row: impl Fn(u32) -> &'a [T] + Sync,
 ) -> Result<Vec<u32>> {
     let converter = RowConverter::new(vec![sort_field(ids.data_type())])?;
     let keys = converter.convert_columns(std::slice::from_ref(ids))?;
     let mut order: Vec<u32> = (0..ids.len() as u32).collect();
-    order.sort_unstable_by(|&a, &b| {
+    order.par_sort_unstable_by(|&a, &b| {
         let by_id = keys.row(a as usize).cmp(&keys.row(b as usize));
         by_id.then_with(|| compare(row(a), row(b)))
     });
@@ -81,11 +85,11 @@ fn by_id<'a, T: Feature + Into<f64>>(
 
 fn by_features<'a, T: Feature + Into<f64>>(
     carried: &ArrayRef,
-    row: impl Fn(u32) -> &'a [T],
+    row: impl Fn(u32) -> &'a [T] + Sync,
 ) -> Result<Vec<u32>> {
     let by_carried = make_comparator(carried, carried, SortOptions::default())?;
     let mut order: Vec<u32> = (0..carried.len() as u32).collect();
-    order.sort_unstable_by(|&a, &b| {
+    order.par_sort_unstable_by(|&a, &b| {
         let by_features = compare(row(a), row(b));
         by_features.then_with(|| by_carried(a as usize, b as usize))
     });

@@ -1,15 +1,10 @@
 //! The session as a library user sees it.
 
+mod common;
+
+use common::session;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use lakefold::{Session, SessionBuilder, error_message};
-
-fn session() -> Session {
-    SessionBuilder::new()
-        .threads(2)
-        .memory_limit(1 << 30)
-        .build()
-        .unwrap()
-}
 
 async fn names(session: &Session, sql: &str) -> Vec<String> {
     let frame = session.sql(sql).await.unwrap();

@@ -7,7 +7,9 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use crate::auto::{Choice, ChoiceOptions};
 use crate::intrinsic_dimension::{DimensionOptions, IntrinsicDimension};
-use crate::neighbors::{ApproximateIndex, ExactIndex, Metric, Nearest, approximate, exact};
+use crate::neighbors::{
+    ApproximateIndex, ExactIndex, Metric, Nearest, approximate, exact, measure,
+};
 use crate::pca::{Pca, PcaAccumulator, PcaModel};
 use crate::quality::{Quality, QualityOptions};
 use crate::{Control, Hnsw, HnswOptions, Lle, Result};
@@ -62,7 +64,18 @@ pub trait Measured: Sized {
         index: &ApproximateIndex<Self>,
         query: ArrayView1<'_, Self>,
     ) -> Result<Vec<f64>>;
-    fn approximate_other_distances(index: &ApproximateIndex<Self>, row: usize) -> Result<Vec<f64>>;
+    fn approximate_hits(
+        index: &ApproximateIndex<Self>,
+        queries: ArrayView2<'_, Self>,
+        found: ArrayView2<'_, f64>,
+        control: &dyn Control,
+    ) -> Result<usize>;
+    fn approximate_other_hits(
+        index: &ApproximateIndex<Self>,
+        rows: &[usize],
+        found: ArrayView2<'_, f64>,
+        control: &dyn Control,
+    ) -> Result<usize>;
     /// The values, if they are of the type that graphs hold.
     fn as_f32(values: &[Self]) -> Option<&[f32]>;
     /// A row of a graph that holds rows of this type, nothing of another.
@@ -195,11 +208,22 @@ macro_rules! compile_for {
                 approximate::all_distances(index, query)
             }
 
-            fn approximate_other_distances(
+            fn approximate_hits(
                 index: &ApproximateIndex<Self>,
-                row: usize,
-            ) -> Result<Vec<f64>> {
-                approximate::other_distances(index, row)
+                queries: ArrayView2<'_, Self>,
+                found: ArrayView2<'_, f64>,
+                control: &dyn Control,
+            ) -> Result<usize> {
+                measure::hits(index, queries, found, control)
+            }
+
+            fn approximate_other_hits(
+                index: &ApproximateIndex<Self>,
+                rows: &[usize],
+                found: ArrayView2<'_, f64>,
+                control: &dyn Control,
+            ) -> Result<usize> {
+                measure::other_hits(index, rows, found, control)
             }
 
             fn as_f32(values: &[Self]) -> Option<&[f32]> {

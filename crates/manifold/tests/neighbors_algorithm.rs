@@ -7,7 +7,7 @@ use lakefold_manifold::{
     ApproximateIndex, Control, ExactIndex, Feature, HnswOptions, Lle, ManifoldError, Metric, Model,
     NeighborMethod, NeighborsAlgorithm, ReserveError, Solver, hits,
 };
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, Axis, s};
 
 /// A sheet that is bent in twenty dimensions.
 fn sheet(rows: usize) -> Array2<f64> {
@@ -167,10 +167,65 @@ fn distances_to_all_rows_are_those_of_the_search() {
                 let near = hits(&found.distances.row(place).to_vec(), distances, metric);
                 assert!(near >= 19, "{metric} {scale}: {near} of 20");
             }
-            let others = graph.other_distances(3).unwrap();
-            let mut own = exact.all_distances(queries.row(0)).unwrap();
-            own.remove(3);
-            assert_eq!(others, own);
+        }
+    }
+}
+
+/// Of rows that may come twice, by graphs so small that they miss some.
+fn hits_are_those_of_all_distances<T: Feature>(rows: Array2<T>, metric: Metric) {
+    let options = HnswOptions {
+        m: 2,
+        ef_construction: 3,
+        seed: 1,
+    };
+    let graph = ApproximateIndex::new(rows.clone(), metric, &options, 1, &()).unwrap();
+    let (n, k) = (rows.nrows(), 4);
+    let searched: Vec<usize> = (0..n).step_by(31).collect();
+    let queries = rows.select(Axis(0), &searched);
+    let mut missed = 0;
+    // Numbers of queries that are no multiple of those that are compared at a time.
+    for count in [0, 1, 4, 7, searched.len()] {
+        let queries = queries.slice(s![..count, ..]);
+        let found = graph.nearest(queries, k, &()).unwrap().distances;
+        let near = found.rows().into_iter().zip(queries.rows());
+        let near = near.map(|(found, query)| {
+            let all = graph.all_distances(query).unwrap();
+            hits(&found.to_vec(), all, metric)
+        });
+        let near: usize = near.sum();
+        assert_eq!(graph.hits(queries, found.view(), &()).unwrap(), near);
+        missed += count * k - near;
+
+        let places = &searched[..count];
+        let found = graph.nearest_others(0..n, k, &()).unwrap().distances;
+        let found = found.select(Axis(0), places);
+        let near = found.rows().into_iter().zip(places);
+        let near = near.map(|(found, &row)| {
+            let mut all = graph.all_distances(rows.row(row)).unwrap();
+            all.remove(row);
+            hits(&found.to_vec(), all, metric)
+        });
+        let near: usize = near.sum();
+        assert_eq!(graph.other_hits(places, found.view(), &()).unwrap(), near);
+        missed += count * k - near;
+    }
+    assert!(missed > 0, "{metric}: nothing was missed");
+    let too_many = Array2::zeros((1, n + 1));
+    let one = queries.slice(s![..1, ..]);
+    assert_eq!(graph.hits(one, too_many.view(), &()).unwrap(), 0);
+    assert!(graph.hits(queries.view(), too_many.view(), &()).is_err());
+    assert!(graph.other_hits(&[n], too_many.view(), &()).is_err());
+}
+
+#[test]
+fn hits_of_many_queries_are_those_of_each() {
+    // Every fifth row is the one before it again.
+    let rows: Vec<usize> = (0..1500).map(|i| i - usize::from(i % 5 == 4)).collect();
+    let rows = sheet(1500).select(Axis(0), &rows);
+    for metric in [Metric::L2, Metric::Cosine, Metric::InnerProduct] {
+        hits_are_those_of_all_distances(rows.mapv(|v| v as f32), metric);
+        for scale in [1.0, 1e-120, 1e100] {
+            hits_are_those_of_all_distances(&rows * scale, metric);
         }
     }
 }

@@ -14,6 +14,7 @@ use super::gather::{Gathered, gather};
 use super::header::{IndexHeader, RecallPoint, StorageRecall};
 use super::local::{BuildLock, publish};
 use super::place::IndexPlace;
+use super::remote_lock::RemoteLock;
 use super::table::IndexedTable;
 use super::written::{Built, ipc, upload};
 use crate::fit_task::{CancelOnDrop, FitControl, blocking};
@@ -69,6 +70,20 @@ pub struct BuiltIndex {
 /// under cosine distance, parameters out of range, too little memory, another builder of the same index, files
 /// that change meanwhile, and a place that cannot be written to.
 pub async fn build_index(
+    state: &SessionState,
+    table: &IndexedTable,
+    definition: &IndexDefinition,
+) -> Result<BuiltIndex> {
+    let lock = RemoteLock::take(&definition.place, state.runtime_env()).await?;
+    let built = build(state, table, definition).await;
+    if let Some(lock) = lock {
+        lock.release().await;
+    }
+    built
+}
+
+/// The same, where an object store has been locked.
+async fn build(
     state: &SessionState,
     table: &IndexedTable,
     definition: &IndexDefinition,

@@ -17,6 +17,7 @@ use super::local::failed;
 use super::open::OpenIndex;
 use super::place::{INDEX_EXTENSION, IndexPlace, TableDirectory, local_path};
 use super::reading::{Stamp, is_nowhere, local_stamp, read_header, remote_header, text};
+use super::remote_lock::RemoteLock;
 use crate::fit_task::blocking;
 
 /// An index that is there.
@@ -261,8 +262,12 @@ impl IndexCatalog {
             })
             .await;
         }
-        let store = env.object_store(&place.store)?;
-        store.delete(&place.file).await?;
+        let held = RemoteLock::take(place, env).await?;
+        let deleted = env.object_store(&place.store)?.delete(&place.file).await;
+        if let Some(held) = held {
+            held.release().await;
+        }
+        deleted?;
         for known in lock(&self.remote).values_mut() {
             known.retain(|index| index.place != *place);
         }

@@ -21,6 +21,7 @@ mod options;
 mod place;
 mod positions;
 mod reading;
+mod remote_lock;
 mod rule;
 mod scan;
 mod search;

@@ -86,7 +86,7 @@ pub(crate) fn ipc(name: &str, ids: &ArrayRef) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Puts an index into an object store, where it appears whole. Of two builders the one that ends last is seen.
+/// Puts an index into an object store, where it appears whole.
 pub(crate) async fn upload(state: &SessionState, place: &IndexPlace, built: Built) -> Result<u64> {
     let store = state.runtime_env().object_store(&place.store)?;
     let bytes = blocking(move || {

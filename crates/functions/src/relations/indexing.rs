@@ -8,7 +8,8 @@ use datafusion::common::Result;
 use datafusion::physical_plan::metrics::{
     Count, ExecutionPlanMetricsSet, MetricBuilder, MetricType, RatioMetrics, Time,
 };
-use lakefold_manifold::{Control, Nearest, NeighborMethod, Phase, hits};
+use lakefold_manifold::{Control, Nearest, NeighborMethod, Phase};
+use ndarray::{ArrayView2, Axis};
 
 use super::look_ahead::LookAhead;
 use super::search::Search;
@@ -153,30 +154,30 @@ impl SearchMetrics {
         }
     }
 
-    /// Queries were answered, `first` of them before these; compares some with all rows.
+    /// Queries were answered, `first` of them before these; some are compared with all rows by `hits`, which gets
+    /// their places and the distances of what they found.
     pub(super) fn answered(
         &self,
         first: usize,
         nearest: &Nearest,
-        all_distances: impl Fn(usize) -> Result<Vec<f64>>,
-        held: &HeldRows,
+        rows: usize,
+        hits: impl FnOnce(&[usize], ArrayView2<'_, f64>) -> Result<usize>,
     ) -> Result<()> {
-        let (count, k) = nearest.distances.dim();
+        let count = nearest.distances.nrows();
         self.queries.add(count);
         let Some(recall) = &self.recall else {
             return Ok(());
         };
-        let (metric, most) = (held.source.metric, most_measured(first + count, held.len()));
-        for place in sampled(first..first + count) {
-            if recall.measured.load(Ordering::Relaxed) >= most {
-                break;
-            }
-            recall.measured.fetch_add(1, Ordering::Relaxed);
-            let found = nearest.distances.row(place).to_vec();
-            let hits = hits(&found, all_distances(place)?, metric);
-            recall.ratio.add_part(hits);
-            recall.ratio.add_total(k);
+        let before = recall.measured.load(Ordering::Relaxed);
+        let left = most_measured(first + count, rows).saturating_sub(before);
+        let places: Vec<usize> = sampled(first..first + count).take(left).collect();
+        if places.is_empty() {
+            return Ok(());
         }
+        recall.measured.fetch_add(places.len(), Ordering::Relaxed);
+        let found = nearest.distances.select(Axis(0), &places);
+        recall.ratio.add_part(hits(&places, found.view())?);
+        recall.ratio.add_total(found.len());
         Ok(())
     }
 
@@ -185,16 +186,18 @@ impl SearchMetrics {
         &self,
         first: usize,
         nearest: &Nearest,
-        (queries, rows): (&Matrix<'_>, Range<usize>),
+        queries: &Matrix<'_>,
         held: &HeldRows,
+        control: &dyn Control,
     ) -> Result<()> {
-        let all = |place| held.all_distances(queries, rows.start + place);
-        self.answered(first, nearest, all, held)
+        self.answered(first, nearest, held.len(), |places, found| {
+            held.hits(queries, places, found, control)
+        })
     }
 }
 
 /// How many of the queries so far may have been measured.
-fn most_measured(queries: usize, rows: usize) -> usize {
+pub(super) fn most_measured(queries: usize, rows: usize) -> usize {
     let paid = queries.saturating_mul(LOOKED_AT) / rows.max(1);
     LEAST_MEASURED.saturating_add(paid).min(MEASURED)
 }

@@ -1,98 +1,69 @@
 //! The pairs of `knn_join`, as left rows come.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, RecordBatch};
+use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{Result, exec_err};
 use datafusion::physical_plan::metrics::BaselineMetrics;
 
 use super::indexing::SearchMetrics;
-use super::look_ahead::LookAhead;
-use super::nearest::{PartControl, next_part, pairs, reserve_part};
-use crate::evaluator::off_the_async_threads;
+use super::nearest::{pairs, reserve_part};
+use super::parts::{Parts, QueryParts, Running};
 use crate::features::input_row;
-use crate::fit_task::{CancelOnDrop, blocking};
+use crate::fit_task::blocking;
 use crate::held_rows::{Rows, Source};
 use crate::indexed_rows::HeldRows;
 use crate::memory::Budget;
-use crate::progress::Announced;
 
 /// The result, a part of a left batch at a time.
 pub(super) struct Pairs {
-    pub(super) left: LookAhead,
+    pub(super) left: QueryParts,
+    pub(super) right: Arc<Right>,
     pub(super) search: SearchMetrics,
     /// Left rows so far.
     pub(super) answered: usize,
-    pub(super) source: Source,
-    pub(super) right_column: String,
     /// Of the left rows so far.
     pub(super) dimensions: Option<usize>,
-    /// `None` where the right side has no rows.
-    pub(super) held: Option<Arc<HeldRows>>,
-    pub(super) k: usize,
-    pub(super) schema: SchemaRef,
     pub(super) baseline: BaselineMetrics,
-    pub(super) left_batch: Option<LeftBatch>,
+    /// Of searches.
+    pub(super) budget: Budget,
     /// The memory of the part that is being read.
     pub(super) part: Option<Budget>,
-    pub(super) announced: Arc<Announced>,
-    pub(super) cancelled: CancelOnDrop,
+    pub(super) running: Running,
 }
 
-/// Left rows, of which those from `next` on are still to be answered.
-pub(super) struct LeftBatch {
-    rows: Arc<Rows<'static>>,
-    next: usize,
-    held: Arc<HeldRows>,
+/// What left rows are paired with.
+pub(super) struct Right {
+    /// Of the left rows.
+    pub(super) source: Source,
+    /// The right features as written.
+    pub(super) column: String,
+    /// `None` where there are no right rows.
+    pub(super) held: Option<HeldRows>,
+    pub(super) k: usize,
+    /// Of the result.
+    pub(super) schema: SchemaRef,
 }
 
-impl Pairs {
-    pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        self.part = None;
-        loop {
-            if let Some(batch) = &mut self.left_batch {
-                let part = next_part(batch.next, batch.rows.ids.len(), self.k);
-                if !part.is_empty() {
-                    batch.next = part.end;
-                    let (rows, held) = (Arc::clone(&batch.rows), Arc::clone(&batch.held));
-                    return self.answer(rows, held, part).await.map(Some);
-                }
-                self.left_batch = None;
-            }
-            let Some(batch) = self.left.next().await? else {
-                return Ok(None);
-            };
-            let _timer = self.baseline.elapsed_compute().timer();
-            let read = off_the_async_threads(|| self.source.read(&batch, &mut self.dimensions))?;
-            if let Some(rows) = read {
-                self.left_batch = Some(LeftBatch {
-                    held: self.comparable(&rows, &batch)?,
-                    rows: Arc::new(rows.into_owned()),
-                    next: 0,
-                });
-            }
-        }
-    }
-
-    /// The right rows, if the left ones can be compared with them.
-    fn comparable(&self, rows: &Rows<'_>, batch: &RecordBatch) -> Result<Arc<HeldRows>> {
+impl Right {
+    /// Its rows, if left ones of a batch can be compared with them.
+    fn comparable(&self, rows: &Rows<'_>, batch: &RecordBatch) -> Result<&HeldRows> {
         let Source {
             function,
             column: left,
             ..
         } = &self.source;
-        let right = &self.right_column;
-        let found = self.held.as_ref().map_or(0, |held| held.len());
-        let (Some(held), true) = (&self.held, self.k <= found) else {
+        let (right, k) = (&self.column, self.k);
+        let found = self.held.as_ref().map_or(0, HeldRows::len);
+        let (Some(held), true) = (&self.held, k <= found) else {
             return exec_err!(
-                "k = {} of {function} needs as many right rows, found {found} with features in column {right}: \
-                 lower k or search more rows",
-                self.k
+                "k = {k} of {function} needs as many right rows, found {found} with features in column {right}: \
+                 lower k or search more rows"
             );
         };
-        let (have, need) = (self.dimensions.unwrap_or(0), held.dimensions());
+        let (have, need) = (rows.features.dim().1, held.dimensions());
         if have != need {
             let row = self.source.site(batch).row(input_row(&rows.present, 0)?);
             return exec_err!(
@@ -100,35 +71,49 @@ impl Pairs {
                  has {need}: both need the same number"
             );
         }
-        Ok(Arc::clone(held))
+        Ok(held)
     }
+}
 
-    async fn answer(
-        &mut self,
-        rows: Arc<Rows<'static>>,
-        held: Arc<HeldRows>,
-        part: Range<usize>,
-    ) -> Result<RecordBatch> {
-        let searched = part.len();
-        let control = PartControl {
-            budget: held.budget.sibling(),
-            cancelled: Arc::clone(&self.cancelled.0),
-            announced: Arc::clone(&self.announced),
-        };
-        let (schema, k) = (Arc::clone(&self.schema), self.k);
-        let (search, first) = (self.search.clone(), self.answered);
-        self.answered += searched;
+#[async_trait]
+impl Parts for Pairs {
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        self.part = None;
+        while let Some(batch) = self.left.next().await? {
+            if let Some(pairs) = self.answer(batch).await? {
+                return Ok(Some(pairs));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Pairs {
+    /// `None` where no left row has features.
+    async fn answer(&mut self, left: RecordBatch) -> Result<Option<RecordBatch>> {
         let _timer = self.baseline.elapsed_compute().timer();
-        let (batch, part) = blocking(move || {
-            let memory = reserve_part(&held, part.len(), k)?;
-            let ids = rows.ids.slice(part.start, part.len());
-            let nearest = held.nearest(&rows.features, part.clone(), k, &control)?;
-            search.answered_from(first, &nearest, (&rows.features, part), &held)?;
-            Ok((pairs(&schema, &ids, nearest, &held)?, memory))
+        let (search, first) = (self.search.clone(), self.answered);
+        let (right, mut dimensions) = (Arc::clone(&self.right), self.dimensions);
+        let control = self.running.part(&self.budget);
+        let (dimensions, answer) = blocking(move || {
+            let Some(rows) = right.source.read(&left, &mut dimensions)? else {
+                return Ok((dimensions, None));
+            };
+            let held = right.comparable(&rows, &left)?;
+            let (searched, k) = (rows.ids.len(), right.k);
+            let memory = reserve_part(held, searched, k)?;
+            let nearest = held.nearest(&rows.features, 0..searched, k, &control)?;
+            search.answered_from(first, &nearest, &rows.features, held, &control)?;
+            let pairs = pairs(&right.schema, &rows.ids, nearest, held)?;
+            Ok((dimensions, Some((searched, pairs, memory))))
         })
         .await?;
-        self.announced.add(searched);
-        self.part = Some(part);
-        Ok(batch)
+        self.dimensions = dimensions;
+        Ok(answer.map(|(searched, pairs, memory)| {
+            self.answered += searched;
+            self.running.answered(searched);
+            self.part = Some(memory);
+            pairs
+        }))
     }
 }

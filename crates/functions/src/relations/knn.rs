@@ -2,37 +2,35 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
-use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, RecordOutput};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::{TryStreamExt, stream};
-use lakefold_manifold::Phase;
+use futures::stream;
 
 use super::Signature;
 use super::call::{Call, Parameter, written};
-use super::indexing::{Building, Queries, SearchMetrics};
-use super::nearest::{PartControl, next_part, pairs, reserve_part, schema, slices};
+use super::indexing::{Queries, SearchMetrics};
+use super::nearest::{pairs, reserve_part, schema};
+use super::parts::{Parts, Running, next_part, stream_of};
 use super::reduction::{Reduction, scan};
 use super::search::{Search, known_dimensions};
 use super::search_arguments::{
     EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEARCH_ARGUMENTS, SEED,
 };
 use super::searched_rows::SearchedRows;
-use crate::fit_task::{CancelOnDrop, blocking};
+use crate::fit_task::blocking;
 use crate::held_rows::Source;
 use crate::indexed_rows::HeldRows;
 use crate::lle_embed::float_type;
 use crate::memory::Budget;
-use crate::progress::Announced;
 use crate::row_order::By;
 
 const NAME: &str = "knn";
@@ -187,84 +185,61 @@ impl Reduction for Knn {
             let nothing = stream::empty();
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, nothing)));
         };
-        let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
-        let announced = Arc::new(Announced::new(&context, Phase::Neighbors, read.len()));
-        let search = SearchMetrics::new(&metrics, read.method());
-        let building = Building {
-            cancelled: Arc::clone(&cancelled.0),
-            announced: Arc::clone(&announced),
-        };
-        let timer = baseline.elapsed_compute().timer();
-        let held = read.indexed(building, &search).await?;
-        drop(timer);
-        let parts = Parts {
-            cancelled,
-            announced,
-            search,
+        let running = Running::new(&context, read.len());
+        let (held, search) = read.indexed(&running, &metrics, &baseline).await?;
+        let parts = OwnPairs {
             held: Arc::new(held),
             k: self.rows.search.k,
-            schema: self.schema(),
+            schema: Arc::clone(&schema),
             next: 0,
             part: None,
+            search,
+            baseline: baseline.clone(),
+            running,
         };
-        let compute = baseline.elapsed_compute().clone();
-        let batches = stream::try_unfold(parts, move |mut parts| {
-            let compute = compute.clone();
-            async move {
-                let _timer = compute.timer();
-                let batch = parts.next().await?;
-                Ok::<_, DataFusionError>(batch.map(|batch| (batch, parts)))
-            }
-        });
-        let batch_size = context.session_config().batch_size();
-        let batches = batches
-            .map_ok(move |batch| stream::iter(slices(&batch, batch_size).map(Ok)))
-            .try_flatten()
-            .map_ok(move |batch| batch.record_output(&baseline));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+        Ok(stream_of(parts, schema, &context, baseline))
     }
 }
 
 /// The result, a part at a time.
-struct Parts {
+struct OwnPairs {
     held: Arc<HeldRows>,
     k: usize,
     schema: SchemaRef,
     next: usize,
     /// The memory of the part that is being read.
     part: Option<Budget>,
-    announced: Arc<Announced>,
     search: SearchMetrics,
-    cancelled: CancelOnDrop,
+    baseline: BaselineMetrics,
+    running: Running,
 }
 
-impl Parts {
+#[async_trait]
+impl Parts for OwnPairs {
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
         self.part = None;
+        let _timer = self.baseline.elapsed_compute().timer();
         let rows = next_part(self.next, self.held.len(), self.k);
         if rows.is_empty() {
             return Ok(None);
         }
         self.next = rows.end;
         let (held, schema, k) = (Arc::clone(&self.held), Arc::clone(&self.schema), self.k);
+        let (search, control) = (self.search.clone(), self.running.part(&held.budget));
         let searched = rows.len();
-        let control = PartControl {
-            budget: held.budget.sibling(),
-            cancelled: Arc::clone(&self.cancelled.0),
-            announced: Arc::clone(&self.announced),
-        };
-        let search = self.search.clone();
-        let (batch, part) = blocking(move || {
-            let part = reserve_part(&held, rows.len(), k)?;
+        let (batch, memory) = blocking(move || {
+            let memory = reserve_part(&held, rows.len(), k)?;
             let nearest = held.nearest_others(rows.clone(), k, &control)?;
-            let all = |place| held.other_distances(rows.start + place);
-            search.answered(rows.start, &nearest, all, &held)?;
+            search.answered(rows.start, &nearest, held.len(), |places, found| {
+                let places = places.iter().map(|place| rows.start + place);
+                held.other_hits(&places.collect::<Vec<_>>(), found, &control)
+            })?;
             let ids = held.ids.slice(rows.start, rows.len());
-            Ok((pairs(&schema, &ids, nearest, &held)?, part))
+            Ok((pairs(&schema, &ids, nearest, &held)?, memory))
         })
         .await?;
-        self.announced.add(searched);
-        self.part = Some(part);
+        self.running.answered(searched);
+        self.part = Some(memory);
         Ok(Some(batch))
     }
 }

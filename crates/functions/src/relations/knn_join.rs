@@ -2,38 +2,34 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::Session;
-use datafusion::common::{DataFusionError, Result, internal_err, plan_err};
+use datafusion::common::{Result, internal_err, plan_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, RecordOutput};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::{TryStreamExt, stream};
-use lakefold_manifold::{NeighborMethod, Phase};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
+use lakefold_manifold::NeighborMethod;
 
 use super::Signature;
 use super::call::{Call, Parameter, written};
-use super::indexing::{Building, Queries, SearchMetrics};
-use super::joined_pairs::Pairs;
+use super::indexing::{Queries, SearchMetrics};
+use super::joined_pairs::{Pairs, Right};
 use super::look_ahead::LookAhead;
-use super::nearest::{schema, slices};
+use super::nearest::schema;
+use super::parts::{QueryParts, Running, stream_of};
 use super::reduction::{Reduction, scan};
 use super::search::{Search, known_dimensions};
 use super::search_arguments::{
     EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEARCH_ARGUMENTS, SEED,
 };
 use super::searched_rows::SearchedRows;
-use crate::fit_task::CancelOnDrop;
 use crate::float_lists::FloatType;
 use crate::held_rows::Source;
 use crate::memory::Budget;
-use crate::progress::Announced;
 use crate::row_order::By;
 
 const NAME: &str = "knn_join";
@@ -224,57 +220,41 @@ impl Reduction for KnnJoin {
             return internal_err!("{NAME} has two inputs");
         };
         let baseline = BaselineMetrics::new(&metrics, 0);
-        let ahead = Budget::new(context.memory_pool(), NAME);
-        let mut left = LookAhead::new(left, ahead);
+        let budget = Budget::new(context.memory_pool(), NAME);
+        let mut left = LookAhead::new(left, budget.sibling());
         let queries = Queries::Ahead(&mut left);
         let mut as_they_are = |batch: &RecordBatch| Ok(batch.clone());
         let read = self
             .right
             .read(right, queries, &mut as_they_are, &context, &baseline);
         let read = read.await?;
-        let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
-        let announced = Arc::new(Announced::new(&context, Phase::Neighbors, 0));
+        let running = Running::new(&context, 0);
         let (held, search) = match read {
             None => (None, SearchMetrics::new(&metrics, NeighborMethod::Exact)),
             Some(read) => {
-                let search = SearchMetrics::new(&metrics, read.method());
-                let building = Building {
-                    cancelled: Arc::clone(&cancelled.0),
-                    announced: Arc::clone(&announced),
-                };
-                let _timer = baseline.elapsed_compute().timer();
-                let held = read.indexed(building, &search).await?;
+                let (held, search) = read.indexed(&running, &metrics, &baseline).await?;
                 (Some(held), search)
             }
         };
+        let k = self.right.search.k;
+        let right = Right {
+            source: self.left.clone(),
+            column: self.right.source.column.clone(),
+            held,
+            k,
+            schema: self.schema(),
+        };
         let pairs = Pairs {
-            left,
+            left: QueryParts::new(left, k),
+            right: Arc::new(right),
             search,
             answered: 0,
-            source: self.left.clone(),
-            right_column: self.right.source.column.clone(),
             dimensions: None,
-            held: held.map(Arc::new),
-            k: self.right.search.k,
-            schema: self.schema(),
             baseline: baseline.clone(),
-            left_batch: None,
+            budget,
             part: None,
-            announced,
-            cancelled,
+            running,
         };
-        let batches = stream::try_unfold(pairs, async |mut pairs| {
-            let batch = pairs.next().await?;
-            Ok::<_, DataFusionError>(batch.map(|batch| (batch, pairs)))
-        });
-        let batch_size = context.session_config().batch_size();
-        let batches = batches
-            .map_ok(move |batch| stream::iter(slices(&batch, batch_size).map(Ok)))
-            .try_flatten()
-            .map_ok(move |batch| batch.record_output(&baseline));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(
-            self.schema(),
-            batches,
-        )))
+        Ok(stream_of(pairs, self.schema(), &context, baseline))
     }
 }

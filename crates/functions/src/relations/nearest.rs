@@ -1,23 +1,15 @@
-//! What `knn` and `knn_join` share: the table that they give, a part at a time.
+//! What `knn` and `knn_join` share: the table of pairs that they give.
 
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
-use lakefold_manifold::{Control, Nearest, Phase, ReserveError};
+use lakefold_manifold::Nearest;
 
 use crate::indexed_rows::HeldRows;
 use crate::memory::Budget;
-use crate::progress::Announced;
-
-/// Rows that are searched for at once. Bits do not depend on it.
-const PART_ROWS: usize = 4096;
-/// Pairs that a part has at most, if it has more than one row.
-const PART_PAIRS: usize = 1 << 17;
 
 /// Of the result: one row a pair.
 pub(super) fn schema(id: &DataType, neighbor_id: &DataType) -> SchemaRef {
@@ -27,12 +19,6 @@ pub(super) fn schema(id: &DataType, neighbor_id: &DataType) -> SchemaRef {
         Field::new("rank", DataType::Int64, false),
         Field::new("distance", DataType::Float64, false),
     ]))
-}
-
-/// The next rows to search for, from `start` on.
-pub(super) fn next_part(start: usize, rows: usize, k: usize) -> Range<usize> {
-    let part = (PART_PAIRS / k).clamp(1, PART_ROWS);
-    start..rows.min(start.saturating_add(part))
 }
 
 /// Takes the memory of a part of the result, given back when dropped.
@@ -68,39 +54,4 @@ pub(super) fn pairs(
         Arc::new(Float64Array::from_iter_values(nearest.distances)),
     ];
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
-}
-
-/// Of the search for a part: its progress is the progress of the whole.
-pub(super) struct PartControl {
-    pub(super) cancelled: Arc<AtomicBool>,
-    pub(super) budget: Budget,
-    pub(super) announced: Arc<Announced>,
-}
-
-impl Control for PartControl {
-    fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
-    }
-
-    fn progress(&self, _phase: Phase, done: u64, _total: u64) {
-        self.announced.within(done);
-    }
-
-    fn reserve(&self, purpose: &str, bytes: usize) -> std::result::Result<(), ReserveError> {
-        self.budget.reserve(purpose, bytes)
-    }
-
-    fn release(&self, bytes: usize) {
-        self.budget.release(bytes);
-    }
-}
-
-/// Slices of at most `rows` rows.
-pub(super) fn slices(
-    batch: &RecordBatch,
-    rows: usize,
-) -> impl Iterator<Item = RecordBatch> + use<> {
-    let (batch, rows) = (batch.clone(), rows.max(1));
-    let starts = (0..batch.num_rows()).step_by(rows);
-    starts.map(move |start| batch.slice(start, rows.min(batch.num_rows() - start)))
 }

@@ -6,10 +6,11 @@ use datafusion::catalog::Session;
 use datafusion::common::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::metrics::BaselineMetrics;
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
 use lakefold_manifold::NeighborMethod;
 
-use super::indexing::{Building, Queries, SearchMetrics, indexed};
+use super::indexing::{Queries, SearchMetrics, indexed};
+use super::parts::Running;
 use super::search::Search;
 use crate::fit_task::blocking;
 use crate::float_lists::FloatType;
@@ -150,19 +151,23 @@ impl ReadRows {
         }
     }
 
-    /// Makes them ready to be searched, off the async threads.
+    /// Makes them ready to be searched, off the async threads, and notes it in `metrics`.
     pub(super) async fn indexed(
         self,
-        building: Building,
-        metrics: &SearchMetrics,
-    ) -> Result<HeldRows> {
-        match self {
-            Self::Features(rows, kind) => indexed(rows, kind, building, metrics).await,
+        running: &Running,
+        metrics: &ExecutionPlanMetricsSet,
+        baseline: &BaselineMetrics,
+    ) -> Result<(HeldRows, SearchMetrics)> {
+        let search = SearchMetrics::new(metrics, self.method());
+        let _timer = baseline.elapsed_compute().timer();
+        let held = match self {
+            Self::Features(rows, kind) => indexed(rows, kind, running.building(), &search).await?,
             Self::OfIndex(rows, ef_search) => {
-                metrics.repairs.add(rows.repairs());
-                let _timer = metrics.index_time.timer();
-                blocking(move || rows.in_order(ef_search)).await
+                search.repairs.add(rows.repairs());
+                let _timer = search.index_time.timer();
+                blocking(move || rows.in_order(ef_search)).await?
             }
-        }
+        };
+        Ok((held, search))
     }
 }

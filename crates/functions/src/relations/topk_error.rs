@@ -9,7 +9,7 @@ use datafusion::physical_plan::metrics::{
 };
 use lakefold_manifold::Nearest;
 
-use super::indexing::sampled;
+use super::indexing::{most_measured, sampled};
 use super::topk_keys::{Attended, TopKeys};
 use crate::features::Matrix;
 
@@ -62,13 +62,20 @@ impl ErrorMetrics {
         (queries, nearest): (&Matrix<'_>, &Nearest),
         attended: &Attended,
     ) -> Result<()> {
-        let width = keys.width();
-        for place in sampled(first..first + nearest.ids.nrows()) {
-            if self.taken.fetch_add(1, Ordering::Relaxed) >= MEASURED {
+        let (width, count) = (keys.width(), nearest.ids.nrows());
+        // Beside a search of all keys one more look at them is little.
+        let most = match keys.held().audit() {
+            None => MEASURED,
+            Some(_) => most_measured(first + count, keys.held().len()),
+        };
+        for place in sampled(first..first + count) {
+            if self.taken.load(Ordering::Relaxed) >= most {
                 break;
             }
+            self.taken.fetch_add(1, Ordering::Relaxed);
             let found = &attended.means[place * width..][..width];
-            let missed = keys.missed((queries, nearest), place, found)?;
+            let all = keys.held().all_distances(queries, place)?;
+            let missed = keys.missed(&all, nearest, place, found)?;
             let billionths = |share: f64| (share.min(1e3) * UNIT).round() as usize;
             self.measured.add(1);
             for (ratio, share) in [(&self.error, missed.error), (&self.covered, missed.covered)] {

@@ -144,17 +144,17 @@ impl TopKeys {
         Ok(attended)
     }
 
-    /// What the query at `place` missed of attending to all keys.
+    /// What the query at `place` missed of attending to all keys, to which it has these distances.
     pub(super) fn missed(
         &self,
-        (queries, nearest): (&Matrix<'_>, &Nearest),
+        distances: &[f64],
+        nearest: &Nearest,
         place: usize,
         found: &[f64],
     ) -> Result<Missed> {
-        let distances = self.held.all_distances(queries, place)?;
         let all = match self.held.source.float {
-            FloatType::Float32 => self.attend_to_all::<Float32Type>(&distances),
-            FloatType::Float64 => self.attend_to_all::<Float64Type>(&distances),
+            FloatType::Float32 => self.attend_to_all::<Float32Type>(distances),
+            FloatType::Float64 => self.attend_to_all::<Float64Type>(distances),
         }?;
         let exact: Vec<f64> = all.finish().unwrap_or_else(|| vec![0.0; self.width]);
         let norm = |squares: f64| squares.sqrt();

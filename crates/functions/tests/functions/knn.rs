@@ -50,24 +50,17 @@ fn grid(rows: i64) -> RecordBatch {
 #[tokio::test]
 async fn every_metric_agrees_with_every_pair_compared() {
     let ctx = session_with(grid(200));
-    for (metric, key, distance) in [
-        ("l2", "array_distance(a.x, b.x)", "array_distance(a.x, b.x)"),
-        (
-            "ip",
-            "inner_product(a.x, b.x) DESC",
-            "inner_product(a.x, b.x)",
-        ),
-        (
-            "inner_product",
-            "inner_product(a.x, b.x) DESC",
-            "inner_product(a.x, b.x)",
-        ),
+    for (metric, function, order) in [
+        ("l2", "array_distance", "ASC"),
+        ("ip", "inner_product", "DESC"),
+        ("inner_product", "inner_product", "DESC"),
     ] {
+        let distance = format!("{function}(a.x, b.x)");
         let expected = |left: &str, k: i64, condition: &str| {
             format!(
                 "SELECT id, neighbor, rank, distance FROM (
                     SELECT a.id, b.id AS neighbor, CAST({distance} AS DOUBLE) AS distance,
-                        CAST(row_number() OVER (PARTITION BY a.id ORDER BY {key}, b.id) AS BIGINT) AS rank
+                        CAST(row_number() OVER (PARTITION BY a.id ORDER BY {distance} {order}, b.id) AS BIGINT) AS rank
                     FROM {left} AS a CROSS JOIN t AS b WHERE {condition})
                  WHERE rank <= {k} ORDER BY id, rank"
             )

@@ -1,11 +1,13 @@
 //! `knn` and `knn_join` by means of a stored index.
 
+use std::sync::Arc;
+
 use futures::StreamExt;
 
 use super::*;
 
 /// Runs a query with the index and without, which must give the same rows; the plan with it.
-async fn planned(session: &Session, sql: &str) -> String {
+pub(super) async fn planned(session: &Session, sql: &str) -> String {
     run(session, "SET hnsw.enabled = true").await;
     let plan = run(session, &format!("EXPLAIN {sql}")).await;
     let found = run(session, sql).await;
@@ -17,23 +19,14 @@ async fn planned(session: &Session, sql: &str) -> String {
     plan
 }
 
-/// An index with small lists, and a call that builds the same graph.
-const SMALL: &str = "m = 8, ef_construction = 100";
-const AS_SMALL: &str = "method => 'hnsw', m => 8, ef_construction => 100";
-
-async fn index(session: &Session, name: &str, table: &str, with: &str) {
-    let sql = format!("CREATE INDEX {name} ON {table} USING hnsw (v) WITH ({with})");
-    run(session, &sql).await;
-}
+/// A call that builds the graph of an index that is [`SMALL`].
+pub(super) const AS_SMALL: &str = "method => 'hnsw', m => 8, ef_construction => 100";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pairs_are_those_of_a_graph_that_is_built_for_the_call() {
     let session = session();
     let (_directory, table) = lake(&session).await;
-    for (name, metric) in [("l2", "l2"), ("cos", "cosine"), ("ip", "inner_product")] {
-        let with = format!("metric = '{metric}', {SMALL}");
-        index(&session, name, &table, &with).await;
-    }
+    indexes(&session, &table).await;
     // Names that are in another order than the rows.
     for id in ["id", "CAST((id * 7919) % 3001 AS VARCHAR)"] {
         let own = |how: &str| format!("SELECT * FROM knn({table}, {id}, v, k => 5, {how})");
@@ -53,7 +46,7 @@ async fn pairs_are_those_of_a_graph_that_is_built_for_the_call() {
                 assert!(plan.contains(&expected), "{plan}");
             }
             // So many that all are compared.
-            for (name, metric) in [("l2", "l2"), ("cos", "cosine"), ("ip", "inner_product")] {
+            for (name, metric) in METRICS {
                 let how = |method: &str| {
                     format!("metric => '{metric}', method => '{method}', ef_search => {ROWS}")
                 };
@@ -406,38 +399,10 @@ async fn memory_is_that_of_ids_and_is_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_index_in_an_object_store_is_found() {
-    let (directory, _) = lake(&session()).await;
-    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let bytes = std::fs::read(directory.path().join("a.parquet")).unwrap();
-    let path = object_store::path::Path::from("t/a.parquet");
-    store.put(&path, bytes.into()).await.unwrap();
-    let url = ObjectStoreUrl::parse("memory://bucket").unwrap();
-    let connected = || {
-        let session = session();
-        let env = session.runtime_env();
-        env.register_object_store(url.as_ref(), Arc::clone(&store));
-        session
-    };
-    let table = "'memory://bucket/t/'";
-    index(&connected(), "i", table, SMALL).await;
-    for call in [
-        format!("knn({table}, id, v, {AS_SMALL})"),
-        format!("knn_join({table}, id, v, (SELECT id, v FROM {table}), id, v, {AS_SMALL})"),
-    ] {
-        let sql = format!("SELECT * FROM {call} WHERE id < 20");
-        assert!(planned(&connected(), &sql).await.contains("(index=i, "));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attention_is_that_over_keys_from_a_graph_that_is_built() {
     let session = session();
     let (_directory, table) = lake(&session).await;
-    for (name, metric) in [("l2", "l2"), ("dot", "inner_product"), ("cosine", "cosine")] {
-        let with = format!("metric = '{metric}', {SMALL}");
-        index(&session, name, &table, &with).await;
-    }
+    indexes(&session, &table).await;
     let queries = format!("(SELECT id, v FROM {table} WHERE id % 50 < 2)");
     let call = |value: &str, how: &str| {
         let arguments = format!("{queries}, id, v, {table}, v, {value}, {AS_SMALL}, {how}");
@@ -447,18 +412,20 @@ async fn attention_is_that_over_keys_from_a_graph_that_is_built() {
         ]
     };
     let carried = "arrow_cast(make_array(id % 100, grp), 'List(Float32)')";
-    for (similarity, ef_search) in [("dot", 8), ("l2", 8), ("cosine", ROWS)] {
+    for (similarity, name, ef_search) in
+        [("dot", "ip", 8), ("l2", "l2", 8), ("cosine", "cos", ROWS)]
+    {
         let how = format!("k => 4, similarity => '{similarity}', ef_search => {ef_search}");
         for sql in call("v", &how).iter().chain(&call(carried, &how)) {
             let plan = planned(&session, sql).await;
-            let expected = format!("method=hnsw (index={similarity}, ef_search={ef_search}, ");
+            let expected = format!("method=hnsw (index={name}, ef_search={ef_search}, ");
             assert!(plan.contains(&expected), "{plan}");
         }
     }
     let how = "k => 4, ef_search => 8";
     // Which rows have no value is seen when they are read.
     for sql in &call("CASE WHEN id % 5 <> 0 THEN v END", how) {
-        assert!(planned(&session, sql).await.contains("(index=dot, "));
+        assert!(planned(&session, sql).await.contains("(index=ip, "));
     }
     for sql in &call("w", how) {
         assert!(!planned(&session, sql).await.contains("index="));

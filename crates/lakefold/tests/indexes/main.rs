@@ -1,27 +1,37 @@
 //! Indexes of vectors: statements, queries answered from them, and what can go wrong.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod knn;
+mod remote;
 mod storage;
 
 use std::path::Path;
-use std::sync::Arc;
 
+use common::session;
 use datafusion::arrow::util::pretty::pretty_format_batches;
-use datafusion::execution::object_store::ObjectStoreUrl;
 use lakefold::{IndexCatalog, Session, SessionBuilder, error_message};
-use object_store::memory::InMemory;
-use object_store::{ObjectStore, ObjectStoreExt};
 use tempfile::TempDir;
 
 /// Rows of the table, in three files.
 const ROWS: usize = 3000;
 
-fn session() -> Session {
-    SessionBuilder::new()
-        .threads(2)
-        .memory_limit(1 << 30)
-        .build()
-        .unwrap()
+/// Names of indexes, and their metrics.
+const METRICS: [(&str, &str); 3] = [("l2", "l2"), ("cos", "cosine"), ("ip", "inner_product")];
+/// Of indexes with small lists.
+const SMALL: &str = "m = 8, ef_construction = 100";
+
+async fn index(session: &Session, name: &str, table: &str, with: &str) {
+    let sql = format!("CREATE INDEX {name} ON {table} USING hnsw (v) WITH ({with})");
+    run(session, &sql).await;
+}
+
+/// One of each of [`METRICS`].
+async fn indexes(session: &Session, table: &str) {
+    for (name, metric) in METRICS {
+        let with = format!("metric = '{metric}', {SMALL}");
+        index(session, name, table, &with).await;
+    }
 }
 
 async fn run(session: &Session, sql: &str) -> String {
@@ -85,12 +95,7 @@ async fn answer(session: &Session, sql: &str) -> (String, bool) {
 async fn nearest_rows_are_answered_from_a_fitting_index() {
     let session = session();
     let (_directory, table) = lake(&session).await;
-    for (name, metric) in [("l2", "l2"), ("cos", "cosine"), ("ip", "inner_product")] {
-        let sql = format!(
-            "CREATE INDEX {name} ON {table} USING hnsw (v) WITH (metric = '{metric}', m = 8, ef_construction = 100)"
-        );
-        run(&session, &sql).await;
-    }
+    indexes(&session, &table).await;
     let q = "[0.25, -0.5, 0.125, 1.5]";
     let served = [
         format!("SELECT id FROM {table} ORDER BY array_distance(v, {q}) LIMIT 10"),
@@ -438,49 +443,6 @@ async fn damaged_anywhere(storage: &str) {
         let error = open(&altered).await.unwrap_err();
         assert!(error_message(&error).contains("ndex"), "{at}: {error}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_index_in_an_object_store_is_put_beside_its_table() {
-    let (directory, _) = lake(&session()).await;
-    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let put = async |name: &str| {
-        let bytes = std::fs::read(directory.path().join(name)).unwrap();
-        let path = object_store::path::Path::from(format!("t/{name}"));
-        store.put(&path, bytes.into()).await.unwrap();
-    };
-    put("a.parquet").await;
-    put("b.parquet").await;
-    let session = session();
-    let url = ObjectStoreUrl::parse("memory://bucket").unwrap();
-    let env = session.runtime_env();
-    env.register_object_store(url.as_ref(), Arc::clone(&store));
-    let table = "'memory://bucket/t/'";
-    run(
-        &session,
-        &format!("CREATE INDEX i ON {table} USING hnsw (v) INCLUDE (id)"),
-    )
-    .await;
-    let sql = format!(
-        "SELECT id FROM {table} WHERE grp <> 2 ORDER BY array_distance(v, [0.25, -0.5, 0.125, 1.5]) LIMIT 4"
-    );
-    assert!(answer(&session, &sql).await.1);
-    let fresh = self::session();
-    let env = fresh.runtime_env();
-    env.register_object_store(url.as_ref(), Arc::clone(&store));
-    assert!(answer(&fresh, &sql).await.1);
-    assert!(run(&fresh, "SHOW INDEXES").await.contains("valid"));
-    put("c.parquet").await;
-    assert!(!answer(&session, &sql).await.1);
-    assert!(
-        run(&session, "SHOW INDEXES")
-            .await
-            .contains("c.parquet' was added")
-    );
-    run(&session, &format!("REINDEX TABLE {table}")).await;
-    assert!(answer(&session, &sql).await.1);
-    run(&session, "DROP INDEX i").await;
-    assert!(!answer(&session, &sql).await.1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,21 +3,23 @@
 use super::HnswOptions;
 use crate::Metric;
 
-// Seconds on 2 cores of an AMD EPYC 9004 (`bench_hnsw_scale`, benches/peers/RESULTS.md): fits to self-joins of
-// 10,000 to 100,000 clustered rows of 64 dimensions and to the Debian vectors.
+// In products, see [`NeighborChoice`]: fits to self-joins of 10,000 to 300,000 clustered rows of 64 dimensions, of the
+// Debian vectors (384) and of Fashion-MNIST (784) on 2 cores of an Intel Xeon (`bench_hnsw_scale`,
+// benches/peers/RESULTS.md), where a product takes about 10 picoseconds. What is chosen depends on their ratios alone,
+// which differ less between machines than their seconds do.
 
 /// A look at a product.
-const LOOK: f64 = 1.2e-9;
-/// A dimension of a product.
-const PRODUCT: f64 = 4.9e-12;
-/// A vertex kept in view while a row is inserted, where the graph is one step deep.
-const KEPT: f64 = 0.28e-6;
+const LOOK: f64 = 8.0;
+/// Deciding by exact distances what is nearest of what was looked at, for each query.
+const DECIDED: f64 = 4e5;
+/// A vertex of 64 dimensions kept in view while a row is inserted, where the graph is one step deep.
+const KEPT: f64 = 4900.0;
 /// The logarithm of the rows up to which a graph stays near the processor.
-const SHALLOW: f64 = 6.6;
+const SHALLOW: f64 = 3.9;
 /// What a comparison costs beside its dimensions, in dimensions.
-const BESIDES: f64 = 1336.0;
+const BESIDES: f64 = 110.0;
 /// A vertex kept in view while a row is sought, against one that is inserted.
-const SEARCH: f64 = 0.82;
+const SEARCH: f64 = 0.92;
 
 /// How neighbours are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,34 +63,35 @@ pub struct NeighborCost {
     pub is_built: bool,
 }
 
-/// What [`NeighborCost::choose`] expects.
+/// What [`NeighborCost::choose`] expects. Work is counted in products: the multiplication and addition of one dimension
+/// of a pair of rows in exact search. How long that takes depends on the machine and is not known here.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NeighborChoice {
     /// The cheaper way.
     pub method: NeighborMethod,
-    /// Seconds of exact search.
-    pub exact_seconds: f64,
-    /// Seconds of searching through the graph, building included unless it is there.
-    pub hnsw_seconds: f64,
+    /// Work of exact search.
+    pub exact_work: f64,
+    /// Work of searching through the graph, building included unless it is there.
+    pub hnsw_work: f64,
     /// Expected recall@k of the chosen way: 1 for exact search.
     pub expected_recall: f64,
 }
 
 impl NeighborCost {
-    /// The cheaper way by estimated seconds.
+    /// The way of less work.
     #[must_use]
     pub fn choose(&self) -> NeighborChoice {
-        let exact_seconds = self.exact_seconds();
-        let hnsw_seconds = self.hnsw_seconds();
-        let method = if exact_seconds <= hnsw_seconds {
+        let exact_work = self.exact_work();
+        let hnsw_work = self.hnsw_work();
+        let method = if exact_work <= hnsw_work {
             NeighborMethod::Exact
         } else {
             NeighborMethod::Hnsw
         };
         NeighborChoice {
             method,
-            exact_seconds,
-            hnsw_seconds,
+            exact_work,
+            hnsw_work,
             expected_recall: match method {
                 NeighborMethod::Exact => 1.0,
                 NeighborMethod::Hnsw => self.expected_recall(),
@@ -97,13 +100,13 @@ impl NeighborCost {
     }
 
     /// Products of pairs, of which a self-join makes half, and a look at every one of them.
-    fn exact_seconds(&self) -> f64 {
-        let pairs = self.rows as f64 * self.queries as f64;
+    fn exact_work(&self) -> f64 {
         let products = if self.self_join { 0.5 } else { 1.0 };
-        pairs * (LOOK + products * PRODUCT * self.dimensions as f64)
+        let pair = LOOK + products * self.dimensions as f64;
+        self.queries as f64 * (self.rows as f64 * pair + DECIDED)
     }
 
-    fn hnsw_seconds(&self) -> f64 {
+    fn hnsw_work(&self) -> f64 {
         let depth = ((self.rows.max(2) as f64).ln() - SHALLOW).max(1.0);
         let kept = KEPT * depth * (self.dimensions as f64 + BESIDES) / (64.0 + BESIDES);
         let build = if self.is_built {
@@ -146,11 +149,34 @@ mod tests {
         assert_eq!(join(10_000).choose().method, NeighborMethod::Exact);
         assert_eq!(join(100_000).choose().method, NeighborMethod::Exact);
         assert_eq!(join(1_000_000).choose().method, NeighborMethod::Hnsw);
+        // Where they cross, as measured (benches/peers/RESULTS.md).
+        assert_eq!(join(220_000).choose().method, NeighborMethod::Exact);
+        assert_eq!(join(300_000).choose().method, NeighborMethod::Hnsw);
+        let debian = NeighborCost {
+            dimensions: 384,
+            ..join(54_988)
+        };
+        assert_eq!(debian.choose().method, NeighborMethod::Exact);
         let built = NeighborCost {
             is_built: true,
             ..join(1_000_000)
         };
-        assert!(built.choose().hnsw_seconds < join(1_000_000).choose().hnsw_seconds);
+        assert!(built.choose().hnsw_work < join(1_000_000).choose().hnsw_work);
+    }
+
+    #[test]
+    fn every_query_has_its_cost_however_few_the_rows() {
+        let few = NeighborCost {
+            is_built: true,
+            ef_search: 12,
+            ..join(6000)
+        };
+        let one = NeighborCost { queries: 1, ..few };
+        for cost in [few, one] {
+            assert_eq!(cost.choose().method, NeighborMethod::Hnsw);
+        }
+        let work = [few, one].map(|cost| cost.choose().exact_work);
+        assert!((work[0] / work[1] - 6000.0).abs() < 1e-6);
     }
 
     #[test]

@@ -124,6 +124,11 @@ impl Hnsw {
         let vertex = self.vertices.vertex_of_row.as_slice()[row];
         self.space().vector(vertex)
     }
+
+    /// All rows, in the order in which their vectors lie in memory.
+    pub(crate) fn stored_rows(&self) -> &[u32] {
+        self.vertices.rows.as_slice()
+    }
 }
 
 impl Hnsw {

@@ -35,7 +35,7 @@ pub struct ApproximateIndex<T> {
     metric: Metric,
     ef_search: usize,
     /// Steps by which the rows were enlarged.
-    enlarged: u32,
+    pub(super) enlarged: u32,
 }
 
 #[derive(Clone)]
@@ -110,12 +110,41 @@ impl<T: Feature> ApproximateIndex<T> {
         T::approximate_all_distances(self, query)
     }
 
-    /// The distances from one of the index's own rows to all others, in their order.
+    /// How many of the neighbours that [`ApproximateIndex::nearest`] found for `queries`, shape (m, D), are as near as
+    /// the k nearest rows that there are; `found` are their distances, shape (m, k). Recall@k is this, divided by
+    /// m · k. Every row is compared with every query, but read once for several of them. 0 where k is more than there
+    /// are rows.
     ///
     /// # Errors
-    /// [`ManifoldError::InvalidParameter`](crate::ManifoldError::InvalidParameter) for a row past the end.
-    pub fn other_distances(&self, row: usize) -> Result<Vec<f64>> {
-        T::approximate_other_distances(self, row)
+    /// [`ManifoldError::InvalidParameter`] for queries of other dimensions, or another number of them;
+    /// [`ManifoldError::NonFinite`] and [`ManifoldError::TooLarge`] for unusable values, and
+    /// [`ManifoldError::Cancelled`].
+    ///
+    /// [`ManifoldError::InvalidParameter`]: crate::ManifoldError::InvalidParameter
+    /// [`ManifoldError::NonFinite`]: crate::ManifoldError::NonFinite
+    /// [`ManifoldError::TooLarge`]: crate::ManifoldError::TooLarge
+    /// [`ManifoldError::Cancelled`]: crate::ManifoldError::Cancelled
+    pub fn hits(
+        &self,
+        queries: ArrayView2<'_, T>,
+        found: ArrayView2<'_, f64>,
+        control: &dyn Control,
+    ) -> Result<usize> {
+        T::approximate_hits(self, queries, found, control)
+    }
+
+    /// [`ApproximateIndex::hits`] of what [`ApproximateIndex::nearest_others`] found for some of the index's own
+    /// `rows`.
+    ///
+    /// # Errors
+    /// The same; [`ManifoldError::InvalidParameter`](crate::ManifoldError::InvalidParameter) for a row past the end.
+    pub fn other_hits(
+        &self,
+        rows: &[usize],
+        found: ArrayView2<'_, f64>,
+        control: &dyn Control,
+    ) -> Result<usize> {
+        T::approximate_other_hits(self, rows, found, control)
     }
 
     /// Rows in the index (n).
@@ -154,8 +183,16 @@ impl<T: Feature> ApproximateIndex<T> {
         Hnsw::predicted_bytes(rows, dimensions, options) + stand_in_bytes::<T>(rows, dimensions)
     }
 
+    /// The row that is the `place`-th in memory.
+    pub(super) fn stored(&self, place: usize) -> u32 {
+        match &self.represented {
+            Some(_) => place as u32,
+            None => self.graph.stored_rows()[place],
+        }
+    }
+
     /// A row by number, prepared.
-    fn row(&self, row: usize) -> &[T] {
+    pub(super) fn row(&self, row: usize) -> &[T] {
         match &self.represented {
             Some(represented) => {
                 let dimensions = self.dimensions();
@@ -195,7 +232,7 @@ impl<T: Feature> ApproximateIndex<T> {
         found
     }
 
-    fn distances(&self, found: Found) -> Result<Nearest> {
+    pub(super) fn distances(&self, found: Found) -> Result<Nearest> {
         // Squares that would overflow are those of values that were refused.
         nearest(found, self.metric, self.enlarged, |_, _| f64::INFINITY)
     }
@@ -365,17 +402,4 @@ pub(crate) fn all_distances<T: Feature>(
     let found = keys_of_all(index.len(), |row| index.row(row), &query, index.metric);
     let nearest = index.distances(found)?;
     Ok(nearest.distances.into_raw_vec_and_offset().0)
-}
-
-pub(crate) fn other_distances<T: Feature>(
-    index: &ApproximateIndex<T>,
-    row: usize,
-) -> Result<Vec<f64>> {
-    check_range(&(row..row + 1), index.len())?;
-    let query = index.row(row);
-    let found = keys_of_all(index.len(), |row| index.row(row), query, index.metric);
-    let nearest = index.distances(found)?;
-    let mut distances = nearest.distances.into_raw_vec_and_offset().0;
-    distances.remove(row);
-    Ok(distances)
 }

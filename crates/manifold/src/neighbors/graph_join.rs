@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ndarray::Axis;
+
 use super::approximate::{self, ApproximateIndex};
-use super::{Metric, Neighbors, hits};
+use super::{Metric, Neighbors, measure};
 use crate::points::{Feature, Points};
 use crate::{Control, HnswOptions, Phase, Result};
 
@@ -48,13 +50,10 @@ pub(crate) fn self_join<T: Feature>(
     let n = points.len();
     let found = approximate::search_others(&index, 0..n, k, control)?;
     let step = n.div_ceil(MEASURED);
-    let (mut hit, mut wanted) = (0, 0);
-    for row in (0..n).step_by(step) {
-        let all = approximate::other_distances(&index, row)?;
-        let distances = found.distances.row(row).to_vec();
-        hit += hits(&distances, all, Metric::L2);
-        wanted += k;
-    }
+    let rows: Vec<usize> = (0..n).step_by(step).collect();
+    let distances = found.distances.select(Axis(0), &rows);
+    let hit = measure::other_hits(&index, &rows, distances.view(), control)?;
+    let wanted = distances.len();
     let neighbors = Neighbors {
         k,
         ids: found.ids.into_raw_vec_and_offset().0,

@@ -15,6 +15,7 @@ mod distances;
 pub(crate) mod exact;
 mod foreign;
 mod graph_join;
+pub(crate) mod measure;
 mod metric;
 mod problem;
 mod proposals;
