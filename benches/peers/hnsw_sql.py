@@ -4,7 +4,8 @@
     python benches/peers/hnsw_sql.py [--binary target/release/lakefold] [--data debian fashion] [--m 24] [--ef 60] [--repeat 3]
 
 `knn_join` finds the 10 nearest rows of each query of `hnsw.py`'s two tables, which lie in Parquet files, once through a graph
-that it builds and once through a stored index. The bare library is `bench_hnsw`: the same graph, rows and queries in memory.
+that it builds and once through a stored index. The bare library is `bench_hnsw`: the same graph, rows and queries in memory, with codes
+where the stored index has them.
 A query's time is what one more run of it adds to a process that ran it before, so that it includes planning, reading both
 tables and the table of pairs.
 
@@ -60,29 +61,31 @@ def join(binary, name, m, ef, repeat):
     common.saved(f"hnsw-{name}", X)
     common.saved(f"hnsw-{name}-queries", Q)
     lines = []
-    answers = {}
-    for side in ("lakefold", "hnswlib"):
-        answers[side] = hnsw.run(side, name, m, repeat, [ef])
-        if "error" in answers[side]:
-            raise SystemExit(f"{side}: {answers[side]['error']}")
-    bare = {side: len(Q) / answer["searches"][0]["queries_per_second"] for side, answer in answers.items()}
-    built = {side: answer["build_seconds"] + bare[side] for side, answer in answers.items()}
+    # A graph that is built for the call has vectors, a stored index codes too if it wants them.
+    answers = {"call": ("lakefold", "f32"), "stored": ("lakefold", "auto"), "hnswlib": ("hnswlib", "f32")}
+    for kind, (side, storage) in answers.items():
+        answers[kind] = hnsw.run(side, name, m, repeat, [ef], storage)
+        if "error" in answers[kind]:
+            raise SystemExit(f"{side}: {answers[kind]['error']}")
+    searched = {kind: len(Q) / answer["searches"][0]["queries_per_second"] for kind, answer in answers.items()}
+    built = [answers[kind]["build_seconds"] + searched[kind] for kind in ("call", "hnswlib")]
+    bare = [searched[kind] for kind in ("stored", "hnswlib")]
 
     def line(what, seconds, kind):
-        ratios = [kind[side] / seconds for side in ("lakefold", "hnswlib")]
+        ratios = [peer / seconds for peer in kind]
         lines.append([what, f"{seconds:.2f}", f"{len(Q) / seconds:,.0f}", *(f"{ratio:.2f}" for ratio in ratios)])
 
     call = (
         f"SELECT count(neighbor_id), sum(distance) FROM knn_join('{queries}/rows.parquet', id, x, '{rows}/rows.parquet', id, x, "
         f"k => {K}, m => {m}, ef_search => {ef}, method => 'hnsw')"
     )
-    line("bare library, built and searched", built["lakefold"], built)
+    line("bare library, built and searched", built[0], built)
     shutil.rmtree(rows / ".lakefold", ignore_errors=True)
     answer = common.added_by(binary, "SELECT 1", call, 1, times=1)
     if "error" in answer:
         raise SystemExit(answer["error"])
     line("knn_join, built and searched", answer["seconds"], built)
-    line("bare library, searched", bare["lakefold"], bare)
+    line("bare library, searched", bare[0], bare)
     done = index(binary, rows, m)
     if "error" in done:
         raise SystemExit(done["error"])

@@ -230,8 +230,10 @@ impl ExecutionPlan for SelfAttentionExec {
         vec![true]
     }
 
+    /// One input partition stays one: hashing its rows to several copies them all on one thread and saves nothing,
+    /// because a partition's attention is computed by all threads and overlaps with reading the next.
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![self.can_repartition && !self.partition_by.is_empty()]
+        vec![false]
     }
 
     fn replace_children(

@@ -15,6 +15,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::{BaselineMetrics, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
+use futures::future::join;
 use futures::stream::try_unfold;
 
 use super::blocks::Lists;
@@ -43,6 +44,7 @@ pub(crate) fn attention_stream(
         }),
         input: Some(input),
         waiting: Chunk::new(&budget),
+        following: None,
         ready: VecDeque::new(),
         held: None,
         budget,
@@ -107,6 +109,8 @@ struct Run {
     /// `None` at its end.
     input: Option<SendableRecordBatchStream>,
     waiting: Chunk,
+    /// What was gathered while others were computed.
+    following: Option<Whole>,
     ready: VecDeque<RecordBatch>,
     /// The memory of what is ready.
     held: Option<Budget>,
@@ -122,9 +126,31 @@ impl Run {
                 return Ok(Some(batch.record_output(&self.baseline)));
             }
             self.held = None;
-            let Some(input) = &mut self.input else {
+            let whole = match self.following.take() {
+                Some(whole) => Some(whole),
+                None => self.gather().await?,
+            };
+            let Some(whole) = whole else {
                 return Ok(None);
             };
+            let (work, cancelled) = (Arc::clone(&self.work), Arc::clone(&self.cancelled.0));
+            let timer = self.baseline.elapsed_compute().clone();
+            let attended = blocking(move || {
+                let _timer = timer.timer();
+                work.attend(whole, &cancelled)
+            });
+            // The input goes on while these are computed.
+            let (attended, following) = join(attended, self.gather()).await;
+            let (batches, held) = attended?;
+            self.following = following?;
+            self.ready = batches.into();
+            self.held = Some(held);
+        }
+    }
+
+    /// The next whole partitions of the window; `None` at the input's end.
+    async fn gather(&mut self) -> Result<Option<Whole>> {
+        while let Some(input) = &mut self.input {
             let whole = if let Some(batch) = input.next().await.transpose()? {
                 self.take(batch)?
             } else {
@@ -132,19 +158,11 @@ impl Run {
                 let rest = Chunk::new(&self.budget);
                 Some(std::mem::replace(&mut self.waiting, rest).whole(None)?)
             };
-            let Some(whole) = whole else {
-                continue;
-            };
-            let (work, cancelled) = (Arc::clone(&self.work), Arc::clone(&self.cancelled.0));
-            let timer = self.baseline.elapsed_compute().clone();
-            let (batches, held) = blocking(move || {
-                let _timer = timer.timer();
-                work.attend(whole, &cancelled)
-            })
-            .await?;
-            self.ready = batches.into();
-            self.held = Some(held);
+            if whole.as_ref().is_some_and(|whole| !whole.pieces.is_empty()) {
+                return Ok(whole);
+            }
         }
+        Ok(None)
     }
 
     /// Takes a batch in; the rows of partitions that end in it, or before it, come out.
