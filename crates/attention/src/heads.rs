@@ -2,6 +2,7 @@
 //!
 //! A tile is computed by one thread and tiles do not depend on the threads, so neither do the results.
 
+use std::mem::replace;
 use std::ops::Range;
 
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
@@ -13,6 +14,7 @@ use crate::packed::{Packed, VECTOR};
 use crate::real::Real;
 use crate::tile::attend_tile;
 use crate::tiles::{Tile, tiles, union};
+use crate::workspace::{TileMemory, Workspace};
 
 /// One head, its shapes checked.
 #[derive(Clone)]
@@ -59,9 +61,12 @@ pub(crate) fn attend_heads<'a, T: Real>(
             }
         }
         let attend = |(head, tile, output)| {
-            T::workspace().with_borrow_mut(|workspace| {
-                attend_tile(&head, panels.as_ref(), tile, visible, output, workspace)
-            })
+            let kept =
+                |workspace: &mut Workspace<T>| replace(&mut workspace.tile, TileMemory::new());
+            let mut memory = T::workspace().with_borrow_mut(kept);
+            let attended = attend_tile(&head, panels.as_ref(), tile, visible, output, &mut memory);
+            T::workspace().with_borrow_mut(|workspace| workspace.tile = memory);
+            attended
         };
         let attended = in_parallel(tasks, attend);
         if let Some(panels) = panels {

@@ -18,7 +18,7 @@ use crate::simd::widest;
 use crate::tile_rows::{Normalize, Rescale};
 use crate::tile_softmax::TileSoftmax;
 use crate::tiles::{KEYS, Tile, clipped};
-use crate::workspace::Workspace;
+use crate::workspace::TileMemory;
 
 /// Writes the rows of the tile's queries and returns for each whether any key has a weight.
 pub(crate) fn attend_tile<T: Real>(
@@ -27,7 +27,7 @@ pub(crate) fn attend_tile<T: Real>(
     tile: &Tile,
     visible: &(dyn Fn(usize) -> Range<usize> + Sync),
     mut output: ArrayViewMut2<'_, T>,
-    workspace: &mut Workspace<T>,
+    workspace: &mut TileMemory<T>,
 ) -> Result<Vec<bool>> {
     let rows = tile.queries.len();
     let visible: Vec<Range<usize>> = tile

@@ -1,12 +1,12 @@
 //! Lists of a fixed size on their way through repartitions and sorts.
 //!
 //! Both copy rows. Arrow's `take` copies a `FixedSizeList` number by number, by an index that it makes for each; of a
-//! `List` it copies rows. Between the two only offsets have to be made, so fixed lists travel as lists.
+//! `LargeList` it copies rows. Between the two only offsets have to be made, so fixed lists travel as lists.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, LargeListArray};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute;
 use datafusion::arrow::datatypes::DataType;
@@ -19,15 +19,21 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 
 type Plan = Arc<dyn ExecutionPlan>;
 
-/// `plan` with a `List` for each `FixedSizeList` of numbers that no key needs as it is.
-pub(crate) fn as_lists(plan: Plan, keys: &[Arc<dyn PhysicalExpr>]) -> Result<Plan> {
-    let needed: HashSet<Column> = keys.iter().flat_map(collect_columns).collect();
+/// `plan` with a list of any size for each `FixedSizeList` of numbers that none of `users` needs as it is: expressions
+/// other than bare columns were planned for the types that they found.
+///
+/// Its offsets are wide, because nobody can refuse a batch here that holds more numbers than narrow ones count. Lists
+/// of numbers that cannot be NULL stay, because theirs are where the list is.
+pub(crate) fn as_lists(plan: Plan, users: &[Arc<dyn PhysicalExpr>]) -> Result<Plan> {
+    let needed: HashSet<Column> = users.iter().flat_map(collect_columns).collect();
     let schema = plan.schema();
     let types = schema.fields().iter().enumerate().map(|(place, field)| {
         let needed = needed.iter().any(|column| column.index() == place);
         match field.data_type() {
-            DataType::FixedSizeList(number, _) if number.data_type().is_primitive() && !needed => {
-                DataType::List(Arc::clone(number))
+            DataType::FixedSizeList(number, _)
+                if number.data_type().is_primitive() && number.is_nullable() && !needed =>
+            {
+                DataType::LargeList(Arc::clone(number))
             }
             other => other.clone(),
         }
@@ -40,7 +46,7 @@ pub(crate) fn restored(column: ArrayRef, data_type: &DataType) -> Result<ArrayRe
     if column.data_type() == data_type {
         return Ok(column);
     }
-    let Some(list) = column.as_list_opt::<i32>() else {
+    let Some(list) = column.as_list_opt::<i64>() else {
         return internal_err!("expected {data_type}, got {}", column.data_type());
     };
     // Arrow's cast takes the numbers from the first one on, wherever the rows of a slice begin.
@@ -48,7 +54,7 @@ pub(crate) fn restored(column: ArrayRef, data_type: &DataType) -> Result<ArrayRe
     let (first, last) = (offsets[0], offsets[list.len()]);
     let numbers = numbers.slice(first as usize, (last - first) as usize);
     let offsets = OffsetBuffer::new(offsets.iter().map(|offset| offset - first).collect());
-    let list = ListArray::try_new(field, offsets, numbers, nulls)?;
+    let list = LargeListArray::try_new(field, offsets, numbers, nulls)?;
     Ok(compute::cast(&list, data_type)?)
 }
 
@@ -91,7 +97,7 @@ mod tests {
         let DataType::FixedSizeList(number, _) = fixed.data_type() else {
             unreachable!();
         };
-        let away = compute::cast(&fixed, &DataType::List(Arc::clone(number))).unwrap();
+        let away = compute::cast(&fixed, &DataType::LargeList(Arc::clone(number))).unwrap();
         for (start, length) in [(0, 5), (2, 2), (1, 3), (2, 3), (4, 1), (3, 0)] {
             let back = restored(away.slice(start, length), fixed.data_type()).unwrap();
             let expected: ArrayRef = Arc::new(fixed.slice(start, length));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::window::WindowExpr;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
@@ -73,6 +74,8 @@ fn attention_exec(
     let input = if keys.is_empty() {
         input
     } else {
+        let used = exprs.iter().filter_map(arguments::<SelfAttention>);
+        keys.extend(used.flatten().filter(|used| !used.is::<Column>()).cloned());
         as_lists(input, &keys)?
     };
     let exec = SelfAttentionExec::try_new(calls, partition_by, order_by, can_repartition, input)?;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -15,7 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::{BaselineMetrics, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
-use futures::future::join;
+use futures::future::{Either, select};
 use futures::stream::try_unfold;
 
 use super::blocks::Lists;
@@ -139,10 +140,18 @@ impl Run {
                 let _timer = timer.timer();
                 work.attend(whole, &cancelled)
             });
-            // The input goes on while these are computed.
-            let (attended, following) = join(attended, self.gather()).await;
-            let (batches, held) = attended?;
-            self.following = following?;
+            // The input goes on while these are computed, but what is computed does not wait for it: nothing is lost
+            // when gathering is dropped, because it waits for batches only.
+            let mut attended = pin!(attended);
+            let (done, following) = match select(attended.as_mut(), pin!(self.gather())).await {
+                Either::Left((done, _)) => (Some(done), None),
+                Either::Right((following, _)) => (None, following?),
+            };
+            self.following = following;
+            let (batches, held) = match done {
+                Some(done) => done?,
+                None => attended.await?,
+            };
             self.ready = batches.into();
             self.held = Some(held);
         }
@@ -278,7 +287,14 @@ impl Work {
         let batches = batches.into_iter().map(|batch| {
             let rows = batch.num_rows();
             let own = batch.columns().iter().zip(self.schema.fields());
-            let own = own.map(|(column, field)| restored(Arc::clone(column), field.data_type()));
+            let own = own.map(|(column, field)| {
+                if column.data_type() != field.data_type() && column.null_count() > 0 {
+                    // Made anew, with room where they are NULL.
+                    held.reserve("vectors of a fixed size", array_bytes(column))
+                        .map_err(|error| resources_exhausted(NAME, &error))?;
+                }
+                restored(Arc::clone(column), field.data_type())
+            });
             let mut all = own.collect::<Result<Vec<_>>>()?;
             all.extend(columns.iter().map(|column| column.slice(start, rows)));
             start += rows;

@@ -30,7 +30,7 @@ impl RemoteLock {
     /// is none.
     ///
     /// # Errors
-    /// While another builder holds the lock, and where nothing may be written.
+    /// While another builder holds the lock, and where it cannot be written.
     pub(crate) async fn take(place: &IndexPlace, env: &RuntimeEnv) -> Result<Option<Self>> {
         if place.local()?.is_some() {
             return Ok(None);
@@ -65,39 +65,36 @@ impl RemoteLock {
                     place.text()
                 )
             }
-            Err(error @ (Error::PermissionDenied { .. } | Error::Unauthenticated { .. })) => {
-                lock.forget();
-                Err(exec_datafusion_err!(
-                    "the index cannot be written to '{}': {error}",
-                    place.text()
-                ))
-            }
-            Err(error) => {
+            Err(error @ (Error::NotImplemented { .. } | Error::NotSupported { .. })) => {
                 lock.forget();
                 tracing::warn!(
-                    "the lock '{name}' was not taken, so that of two builders of this index the last one wins: {error}"
+                    "the store has no lock '{name}', so that of two who change this index at once the last one wins: {error}"
                 );
                 Ok(None)
+            }
+            Err(error) => {
+                // The request may have come through all the same.
+                if lock.found().await.as_ref() == Some(&lock.holder) {
+                    return Ok(Some(lock));
+                }
+                lock.forget();
+                Err(exec_datafusion_err!(
+                    "the index cannot be written to '{}', its lock '{name}' was refused: {error}",
+                    place.text()
+                ))
             }
         }
     }
 
     /// What the lock says, if there is one.
     async fn found(&self) -> Option<String> {
-        let found = self.store.get(&self.path).await.ok()?;
-        let note = found.bytes().await.ok()?;
-        Some(String::from_utf8_lossy(&note).into_owned())
+        found(self.store.as_ref(), &self.path).await
     }
 
-    /// Gives it back. One that was removed and taken by another builder meanwhile stays that one's.
+    /// Gives it back.
     pub(crate) async fn release(mut self) {
         self.is_held = false;
-        if self.found().await.as_ref() != Some(&self.holder) {
-            return;
-        }
-        if let Err(error) = self.store.delete(&self.path).await {
-            tracing::warn!("the lock '{}' was not removed: {error}", self.path);
-        }
+        remove(self.store.as_ref(), &self.path, &self.holder).await;
     }
 
     fn forget(mut self) {
@@ -110,8 +107,25 @@ impl Drop for RemoteLock {
     fn drop(&mut self) {
         if let (true, Ok(runtime)) = (self.is_held, Handle::try_current()) {
             let (store, path) = (Arc::clone(&self.store), self.path.clone());
-            drop(runtime.spawn(async move { store.delete(&path).await }));
+            let holder = std::mem::take(&mut self.holder);
+            drop(runtime.spawn(async move { remove(store.as_ref(), &path, &holder).await }));
         }
+    }
+}
+
+async fn found(store: &dyn ObjectStore, path: &Path) -> Option<String> {
+    let found = store.get(path).await.ok()?;
+    let note = found.bytes().await.ok()?;
+    Some(String::from_utf8_lossy(&note).into_owned())
+}
+
+/// One that was removed and taken by another builder meanwhile stays that one's, and so does one that was never ours.
+async fn remove(store: &dyn ObjectStore, path: &Path, holder: &str) {
+    if found(store, path).await.as_deref() != Some(holder) {
+        return;
+    }
+    if let Err(error) = store.delete(path).await {
+        tracing::warn!("the lock '{path}' was not removed: {error}");
     }
 }
 
@@ -163,8 +177,16 @@ mod tests {
         }
         let stolen = take().await.unwrap().unwrap();
         store.delete(&path).await.unwrap();
-        let second = take().await.unwrap().unwrap();
+        let abandoned = take().await.unwrap().unwrap();
         stolen.release().await;
+        store.head(&path).await.unwrap();
+        // One who drops what is another's by now takes nothing away.
+        store.delete(&path).await.unwrap();
+        let second = take().await.unwrap().unwrap();
+        drop(abandoned);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
         store.head(&path).await.unwrap();
         second.release().await;
         store.head(&path).await.unwrap_err();

@@ -187,24 +187,33 @@ async fn every_frame_agrees_with_its_definition() {
     }
 }
 
-/// They travel through the sort as lists of any size.
+/// They travel through the sort as lists of any size, unless they are to be cast.
 #[tokio::test(flavor = "multi_thread")]
 async fn vectors_of_a_fixed_size_leave_beside_the_result_as_they_came() {
-    let number = Arc::new(Field::new_list_field(DataType::Float64, true));
-    let wanted = DataType::FixedSizeList(number, 3);
-    for nulls in [false, true] {
-        let batch = rows(203, nulls);
-        // Cast before they are cut: Arrow's cast of a slice takes the numbers of the first rows.
-        let vectors = ["q", "k", "v"].map(|name| {
-            (
-                name,
-                cast(batch.column_by_name(name).unwrap(), &wanted).unwrap(),
-            )
-        });
-        let numbers =
-            ["id", "g"].map(|name| (name, Arc::clone(batch.column_by_name(name).unwrap())));
-        let fixed = RecordBatch::try_from_iter(numbers.into_iter().chain(vectors)).unwrap();
-        for (partitions, batch_size) in [(1, 8192), (3, 17), (2, 100)] {
+    use DataType::{Float32, Float64};
+    let wanted = |number: DataType| {
+        DataType::FixedSizeList(Arc::new(Field::new_list_field(number, true)), 3)
+    };
+    for (numbers, tolerance) in [
+        ([Float64, Float64, Float64], 1e-13),
+        ([Float32, Float64, Float32], 1e-5),
+    ] {
+        let types = numbers.map(wanted);
+        for (nulls, partitions, batch_size) in [
+            (false, 1, 8192),
+            (true, 1, 8192),
+            (true, 3, 17),
+            (false, 2, 100),
+        ] {
+            let batch = rows(203, nulls);
+            // Cast before they are cut: Arrow's cast of a slice takes the numbers of the first rows.
+            let vectors = ["q", "k", "v"].iter().zip(&types).map(|(name, wanted)| {
+                let vectors = batch.column_by_name(name).unwrap();
+                (*name, cast(vectors, wanted).unwrap())
+            });
+            let numbers =
+                ["id", "g"].map(|name| (name, Arc::clone(batch.column_by_name(name).unwrap())));
+            let fixed = RecordBatch::try_from_iter(numbers.into_iter().chain(vectors)).unwrap();
             let ctx = session(
                 SessionConfig::new()
                     .with_target_partitions(partitions)
@@ -218,18 +227,22 @@ async fn vectors_of_a_fixed_size_leave_beside_the_result_as_they_came() {
                 "SELECT q, k, v, self_attention(q, k, v) OVER ({over}) AS a FROM t ORDER BY id"
             );
             let found = query(&ctx, &sql).await.unwrap();
-            let what = format!("{partitions} partitions, batches of {batch_size}, nulls: {nulls}");
-            let lists_of = |place: usize| {
-                lists(&cast(found.column(place), batch.column(3).data_type()).unwrap())
-            };
-            for (place, name) in ["q", "k", "v"].into_iter().enumerate() {
-                assert_eq!(found.column(place).data_type(), &wanted);
-                assert!(lists_of(place) == column(&batch, name), "{name}, {what}");
+            let what = format!(
+                "{types:?}, {partitions} partitions, batches of {batch_size}, nulls: {nulls}"
+            );
+            let list = batch.column(3).data_type();
+            for (place, (name, wanted)) in ["q", "k", "v"].into_iter().zip(&types).enumerate() {
+                assert_eq!(found.column(place).data_type(), wanted);
+                let came = fixed.column_by_name(name).unwrap();
+                let [came, left] =
+                    [came, found.column(place)].map(|side| lists(&cast(side, list).unwrap()));
+                assert!(left == came, "{name}, {what}");
             }
             let scale = 1.0 / (D as f64).sqrt();
             let sees = |a: usize, b: usize| a / 40 == b / 40 && b + 2 >= a && b <= a + 1;
             let expected = expected(&batch, "dot", scale, sees);
-            assert_near(&lists_of(3), &expected, 1e-13, &what);
+            let found = lists(&cast(found.column(3), list).unwrap());
+            assert_near(&found, &expected, tolerance, &what);
         }
     }
 }
