@@ -91,8 +91,9 @@ pub(crate) const SIGNATURE: Signature = Signature {
         the order of `queries`: `id`, `attention` (a list like `value`) and `least_weight`, the weight of the \
         last of its keys. No key that was left out by an exact search would weigh more than that, so a small \
         `least_weight` says that `k` is large enough.\n\n\
-        What is left out is measured: every 64th query, up to 100 of them, and of those that go through a graph no \
-        more than cost little beside it, also attends to all keys, and EXPLAIN ANALYZE shows the difference; `attention_topk_error`, with the same arguments, returns it. \
+        What is left out is measured: every 64th query, up to 100 of them (through a graph four, and more where \
+        queries are many), also attends to all keys, and EXPLAIN ANALYZE shows the difference; \
+        `attention_topk_error`, with the same arguments, returns it. \
         Scores and sums are taken in `DOUBLE`. A query that is NULL gets NULL, and so does every query where \
         there are no keys. NaN and infinity are errors that name the row.\n\n\
         The same queries and keys give the same result, whatever the threads and the order of `keys`. A stored \
