@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """HNSW through SQL beside the bare library, and how soon a stored index answers.
 
-    python benches/peers/hnsw_sql.py [--binary target/release/lakefold] [--data debian fashion] [--m 24] [--ef 60] [--repeat 3]
+    python benches/peers/hnsw_sql.py [--binary target/release/lakefold] [--data debian fashion] [--m 24] [--ef 60] [--storage auto] [--repeat 3]
 
 `knn_join` finds the 10 nearest rows of each query of `hnsw.py`'s two tables, which lie in Parquet files, once through a graph
 that it builds and once through a stored index. The bare library is `bench_hnsw`: the same graph, rows and queries in memory, with codes
@@ -45,26 +45,26 @@ def written(name, X):
     return directory
 
 
-def index(binary, directory, m):
+def index(binary, directory, m, storage="auto"):
     """Builds the directory's only index; seconds and peak memory of the whole process."""
     shutil.rmtree(directory / ".lakefold", ignore_errors=True)
-    return common.run_raw([binary, "index", "build", directory, "--column", "x", "--m", m, "-q"])
+    return common.run_raw([binary, "index", "build", directory, "--column", "x", "--m", m, "--storage", storage, "-q"])
 
 
 def added(binary, query, repeat):
     return common.added_by(binary, "SELECT 1", query, repeat, times=2)
 
 
-def join(binary, name, m, ef, repeat):
+def join(binary, name, m, ef, repeat, storage):
     X, Q = hnsw.data(name)
     rows, queries = written(name, X), written(f"{name}-queries", Q)
     common.saved(f"hnsw-{name}", X)
     common.saved(f"hnsw-{name}-queries", Q)
     lines = []
     # A graph that is built for the call has vectors, a stored index codes too if it wants them.
-    answers = {"call": ("lakefold", "f32"), "stored": ("lakefold", "auto"), "hnswlib": ("hnswlib", "f32")}
-    for kind, (side, storage) in answers.items():
-        answers[kind] = hnsw.run(side, name, m, repeat, [ef], storage)
+    answers = {"call": ("lakefold", "f32"), "stored": ("lakefold", storage), "hnswlib": ("hnswlib", "f32")}
+    for kind, (side, kept) in answers.items():
+        answers[kind] = hnsw.run(side, name, m, repeat, [ef], kept)
         if "error" in answers[kind]:
             raise SystemExit(f"{side}: {answers[kind]['error']}")
     searched = {kind: len(Q) / answer["searches"][0]["queries_per_second"] for kind, answer in answers.items()}
@@ -86,7 +86,7 @@ def join(binary, name, m, ef, repeat):
         raise SystemExit(answer["error"])
     line("knn_join, built and searched", answer["seconds"], built)
     line("bare library, searched", bare[0], bare)
-    done = index(binary, rows, m)
+    done = index(binary, rows, m, storage)
     if "error" in done:
         raise SystemExit(done["error"])
     answer = added(binary, call, repeat)
@@ -156,12 +156,13 @@ def main():
     parser.add_argument("--binary", default=str(common.target_directory() / "release" / "lakefold"))
     parser.add_argument("--data", nargs="*", default=["debian", "fashion"], choices=["debian", "fashion"])
     parser.add_argument("--m", type=int, default=24)
+    parser.add_argument("--storage", default="auto", choices=["auto", "f32", "int8"], help="of the stored index")
     parser.add_argument("--ef", type=int, default=60)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--reopen", type=int, default=1_000_000, help="rows of the index that is reopened; 0 for none")
     args = parser.parse_args()
     for name in args.data:
-        print(join(args.binary, name, args.m, args.ef, args.repeat), flush=True)
+        print(join(args.binary, name, args.m, args.ef, args.repeat, args.storage), flush=True)
     if args.reopen:
         print(reopen(args.binary, args.reopen, args.repeat), flush=True)
 
