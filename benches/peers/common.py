@@ -81,10 +81,16 @@ def digits():
 # Running
 
 
-def run(command):
+def run(command, limit=None):
+    """The last JSON line of a program, or its error. One that is not through in `limit` seconds is ended, and what it told
+    until then counts."""
     # OpenBLAS takes its thread count from the environment, on both sides.
     env = dict(os.environ, OMP_NUM_THREADS=str(THREADS), OPENBLAS_NUM_THREADS=str(THREADS))
-    done = subprocess.run([str(part) for part in command], cwd=REPO, capture_output=True, text=True, env=env)
+    try:
+        done = subprocess.run([str(part) for part in command], cwd=REPO, capture_output=True, text=True, env=env, timeout=limit)
+    except subprocess.TimeoutExpired as cut:
+        lines = (cut.stdout or b"").decode().strip().splitlines()
+        return dict(json.loads(lines[-1]) if lines else {}, cut=f"ended after {limit} s")
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
         return {"error": lines[-1]}

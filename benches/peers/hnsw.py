@@ -67,7 +67,7 @@ def farthest(X, Q):
     return np.sort(distances(X, Q, found), axis=1)[:, K - 1 : K]
 
 
-def run(side, name, m, repeat, efs, storage):
+def run(side, name, m, repeat, efs, storage, limit=None):
     work = common.work_directory()
     options = ["--input", work / f"hnsw-{name}.npy", "--queries", work / f"hnsw-{name}-queries.npy"]
     options += ["--output", work / f"hnsw-{side}-{name}-{m}", "--m", m, "--ef", ",".join(map(str, efs))]
@@ -76,7 +76,7 @@ def run(side, name, m, repeat, efs, storage):
     if side == "lakefold":
         return common.run([program, *options, "--storage", storage])
     if side in HNSW_RS:
-        return common.run([program, *options, "--engine", "hnsw_rs", *HNSW_RS[side]])
+        return common.run([program, *options, "--engine", "hnsw_rs", *HNSW_RS[side]], limit)
     return common.run([sys.executable, Path(__file__).with_name("hnsw_worker.py"), side, *options])
 
 
@@ -90,7 +90,11 @@ def rate_at(curve, wanted):
     return None
 
 
-def report(name, m, sides, repeat, efs, storage):
+def point(curve, i):
+    return f"{curve[i][0]:.4f} at {curve[i][1]:,.0f}" if i < len(curve) else "–"
+
+
+def report(name, m, sides, repeat, efs, storage, limit):
     X, Q = data(name)
     work = common.work_directory()
     common.saved(f"hnsw-{name}", X)
@@ -98,11 +102,11 @@ def report(name, m, sides, repeat, efs, storage):
     bound = farthest(X, Q)
     answers, curves = {}, {}
     for side in sides:
-        answers[side] = run(side, name, m, repeat, efs, storage)
+        answers[side] = run(side, name, m, repeat, efs, storage, limit)
         if "error" in answers[side]:
             raise SystemExit(f"{side}: {answers[side]['error']}")
         curves[side] = []
-        for search in answers[side]["searches"]:
+        for search in answers[side].get("searches", []):
             found = np.load(work / f"hnsw-{side}-{name}-{m}.{search['ef']}.npy")
             recall = float((distances(X, Q, found) <= bound).mean())
             curves[side].append((recall, search["queries_per_second"]))
@@ -110,15 +114,18 @@ def report(name, m, sides, repeat, efs, storage):
     peer_rate = rate_at(curves["hnswlib"], WANTED) if "hnswlib" in curves else None
     lines = []
     for side in sides:
-        seconds, rate = answers[side]["build_seconds"], rate_at(curves[side], WANTED)
-        line = [NAMES_OF_ALL[side], f"{seconds:.1f}", f"{seconds / peer:.2f}" if peer else "–", f"{rate:,.0f}" if rate else "–"]
+        seconds, rate = answers[side].get("build_seconds"), rate_at(curves[side], WANTED)
+        line = [NAMES_OF_ALL[side], f"{seconds:.1f}" if seconds else "–", f"{seconds / peer:.2f}" if seconds and peer else "–"]
+        line += [f"{rate:,.0f}" if rate else "–"]
         unreachable = answers[side].get("unreachable", "–")
         lines.append(line + [f"{rate / peer_rate:.2f}" if rate and peer_rate else "–", unreachable])
     text = f"### {name}, M {m}: {len(X):,} × {X.shape[1]}, {len(Q):,} queries\n\n"
     text += common.table(["", "seconds to build", "/ hnswlib's", f"queries/s at recall {WANTED}", "/ hnswlib's", "unreachable"], lines)
-    points = [[ef, *(f"{curves[side][i][0]:.4f} at {curves[side][i][1]:,.0f}" for side in sides)] for i, ef in enumerate(efs)]
+    points = [[ef, *(point(curves[side], i) for side in sides)] for i, ef in enumerate(efs)]
     text += "\n\nRecall@10 at queries a second:\n\n" + common.table(["ef", *(NAMES_OF_ALL[side] for side in sides)], points) + "\n"
     for side in sides:
+        if "cut" in answers[side]:
+            text += f"\n{NAMES_OF_ALL[side]}: {answers[side]['cut']}.\n"
         if "audit" in answers[side]:
             text += f"\n{NAMES_OF_ALL[side]}: {answers[side]['audit']}\n"
         if answers[side].get("storing_seconds"):
@@ -155,6 +162,7 @@ def main():
     parser.add_argument("--sides", nargs="+", default=list(NAMES), choices=list(NAMES_OF_ALL))
     parser.add_argument("--storage", default="auto", choices=["auto", "f32", "int8"], help="as what Lakefold keeps the vectors")
     parser.add_argument("--ef", nargs="+", type=int, default=EFS)
+    parser.add_argument("--limit", type=float, default=900, help="seconds that a side of hnsw_rs may take")
     parser.add_argument("--plot", type=Path, help="an SVG file for the curves")
     parser.add_argument("--skip-build", action="store_true", help="the program is built already")
     args = parser.parse_args()
@@ -163,7 +171,7 @@ def main():
     curves = {}
     for name in args.data:
         for m in args.m:
-            text, curves[f"{name}, M {m}"] = report(name, m, args.sides, args.repeat, sorted(args.ef), args.storage)
+            text, curves[f"{name}, M {m}"] = report(name, m, args.sides, args.repeat, sorted(args.ef), args.storage, args.limit)
             print(text, flush=True)
     if args.plot:
         plot(args.plot, curves)

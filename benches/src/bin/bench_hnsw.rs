@@ -1,4 +1,5 @@
-//! Builds an HNSW index and searches it: what `benches/peers/hnsw.py` runs. Prints one JSON line.
+//! Builds an HNSW index and searches it: what `benches/peers/hnsw.py` runs. Prints what is known as a JSON line after
+//! building and after each search: the last line tells all, also of a run that was ended early.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -98,6 +99,19 @@ fn main() -> Result<()> {
     };
     let build_seconds = started.elapsed().as_secs_f64();
     let mut searches = Vec::new();
+    let (audit, unreachable) = (index.account(), index.unreachable());
+    let tell = |searches: &[serde_json::Value]| {
+        let answer = serde_json::json!({
+            "build_seconds": build_seconds,
+            "storing_seconds": storing_seconds,
+            "searches": searches,
+            "audit": audit,
+            "unreachable": unreachable,
+            "peak_rss_bytes": peak_rss_bytes(),
+        });
+        println!("{answer}");
+    };
+    tell(&searches);
     for &ef in &args.ef {
         let mut best = f64::INFINITY;
         for _ in 0..args.repeat {
@@ -110,15 +124,7 @@ fn main() -> Result<()> {
         }
         let queries_per_second = queries.nrows() as f64 / best;
         searches.push(serde_json::json!({"ef": ef, "queries_per_second": queries_per_second}));
+        tell(&searches);
     }
-    let answer = serde_json::json!({
-        "build_seconds": build_seconds,
-        "storing_seconds": storing_seconds,
-        "searches": searches,
-        "audit": index.account(),
-        "unreachable": index.unreachable(),
-        "peak_rss_bytes": peak_rss_bytes(),
-    });
-    println!("{answer}");
     Ok(())
 }

@@ -8,8 +8,10 @@ use datafusion::arrow::array::{
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
-use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err};
-use ndarray::{Array2, ArrayView2, CowArray, Ix2, ShapeError};
+use datafusion::common::{
+    DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err, internal_err,
+};
+use ndarray::{Array2, ArrayView2, Axis, CowArray, Ix2, ShapeError, concatenate};
 
 use crate::argument_names::is_made_up;
 use crate::float_lists::{FloatType, ListRows};
@@ -124,6 +126,34 @@ impl Matrix<'_> {
             Matrix::Float32(matrix) => matrix.dim(),
             Matrix::Float64(matrix) => matrix.dim(),
         }
+    }
+
+    /// A copy of some rows.
+    pub(crate) fn select(&self, rows: &[usize]) -> Matrix<'static> {
+        match self {
+            Matrix::Float32(matrix) => Matrix::Float32(matrix.select(Axis(0), rows).into()),
+            Matrix::Float64(matrix) => Matrix::Float64(matrix.select(Axis(0), rows).into()),
+        }
+    }
+
+    /// The rows of all `parts`, at least one, which have as many columns and the same numbers.
+    pub(crate) fn concatenate(parts: &[Matrix<'_>]) -> Result<Matrix<'static>> {
+        let (mut singles, mut doubles) = (Vec::new(), Vec::new());
+        for part in parts {
+            match part {
+                Matrix::Float32(part) => singles.push(part.view()),
+                Matrix::Float64(part) => doubles.push(part.view()),
+            }
+        }
+        Ok(match (singles.as_slice(), doubles.as_slice()) {
+            (singles, []) => {
+                Matrix::Float32(concatenate(Axis(0), singles).map_err(changed)?.into())
+            }
+            ([], doubles) => {
+                Matrix::Float64(concatenate(Axis(0), doubles).map_err(changed)?.into())
+            }
+            _ => return internal_err!("rows were read as two float types"),
+        })
     }
 
     /// Copied, unless it is a copy already.

@@ -8,7 +8,7 @@ use lakefold_manifold::{
     ApproximateIndex, Control, ExactIndex, Feature, Hnsw, HnswAudit, HnswOptions, ManifoldError,
     Metric, Nearest, NeighborMethod,
 };
-use ndarray::{Array2, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView2, s};
 
 use crate::features::Matrix;
 use crate::held_rows::{Source, Values};
@@ -83,6 +83,7 @@ impl SortedRows {
             index: index.map_err(|error| self.source.failed(&error))?,
             id_bytes: self.id_bytes,
             ids: self.ids,
+            is_stored: false,
             source: self.source,
             budget: self.budget,
         })
@@ -116,9 +117,22 @@ pub(crate) struct HeldRows {
     pub(crate) ids: ArrayRef,
     /// Bytes of one of them, on average.
     pub(crate) id_bytes: usize,
+    /// Whether their graph was there.
+    is_stored: bool,
     pub(crate) source: Source,
     /// Of all that is held.
     pub(crate) budget: Budget,
+}
+
+/// In which way rows are searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SearchedBy {
+    /// Each query is compared with all of them.
+    Comparing,
+    /// A graph that was built for it.
+    BuiltGraph,
+    /// A graph that was there.
+    StoredGraph,
 }
 
 enum Index {
@@ -196,8 +210,17 @@ impl HeldRows {
             index: Index::Float32(Searched::Graph(graph)),
             id_bytes: array_bytes(&ids).div_ceil(ids.len().max(1)),
             ids,
+            is_stored: true,
             source,
             budget,
+        }
+    }
+
+    pub(crate) fn searched_by(&self) -> SearchedBy {
+        match self.audit() {
+            None => SearchedBy::Comparing,
+            Some(_) if self.is_stored => SearchedBy::StoredGraph,
+            Some(_) => SearchedBy::BuiltGraph,
         }
     }
 
@@ -268,21 +291,20 @@ impl HeldRows {
         .map_err(|error| self.source.failed(&error))
     }
 
-    /// How many of what a search through a graph found for the rows at `places` of `queries` is as near as what there
-    /// is, see [`ApproximateIndex::hits`].
+    /// How many of what a search through a graph found for `queries` are as near as what there is, see
+    /// [`ApproximateIndex::hits`].
     pub(crate) fn hits(
         &self,
         queries: &Matrix<'_>,
-        places: &[usize],
         found: ArrayView2<'_, f64>,
         control: &dyn Control,
     ) -> Result<usize> {
         match (&self.index, queries) {
             (Index::Float32(Searched::Graph(index)), Matrix::Float32(queries)) => {
-                index.hits(queries.select(Axis(0), places).view(), found, control)
+                index.hits(queries.view(), found, control)
             }
             (Index::Float64(Searched::Graph(index)), Matrix::Float64(queries)) => {
-                index.hits(queries.select(Axis(0), places).view(), found, control)
+                index.hits(queries.view(), found, control)
             }
             _ => return internal_err!("what is searched exactly is not measured"),
         }

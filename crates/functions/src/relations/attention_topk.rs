@@ -11,10 +11,10 @@ use lakefold_manifold::NeighborMethod;
 
 use super::Signature;
 use super::call::{Call, Parameter};
-use super::indexing::SearchMetrics;
 use super::parts::{QueryParts, stream_of};
 use super::reduction::scan;
 use super::search_arguments::{EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEED};
+use super::search_metrics::SearchMetrics;
 use super::topk_answers::Answers;
 use super::topk_error::ErrorMetrics;
 use super::topk_keys::TopKeys;
@@ -91,8 +91,8 @@ pub(crate) const SIGNATURE: Signature = Signature {
         the order of `queries`: `id`, `attention` (a list like `value`) and `least_weight`, the weight of the \
         last of its keys. No key that was left out by an exact search would weigh more than that, so a small \
         `least_weight` says that `k` is large enough.\n\n\
-        What is left out is measured: every 64th query, up to 100 of them (through a graph four, and more where \
-        queries are many), also attends to all keys, and EXPLAIN ANALYZE shows the difference; \
+        What is left out is measured: every 64th query, up to 100 of them (through a graph fewer, so that they \
+        take some hundredths of the time, and none of a few queries through a stored index), also attends to all keys, and EXPLAIN ANALYZE shows the difference; \
         `attention_topk_error`, with the same arguments, returns it. \
         Scores and sums are taken in `DOUBLE`. A query that is NULL gets NULL, and so does every query where \
         there are no keys. NaN and infinity are errors that name the row.\n\n\

@@ -1,32 +1,17 @@
-//! The index of a search: chosen, built, and measured while it is used.
+//! The index of a search: chosen, and built.
 
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::common::Result;
-use datafusion::physical_plan::metrics::{
-    Count, ExecutionPlanMetricsSet, MetricBuilder, MetricType, RatioMetrics, Time,
-};
-use lakefold_manifold::{Control, Nearest, NeighborMethod, Phase};
-use ndarray::{ArrayView2, Axis};
+use lakefold_manifold::{Control, NeighborMethod, Phase};
 
 use super::look_ahead::LookAhead;
 use super::search::Search;
-use crate::features::Matrix;
+use super::search_metrics::SearchMetrics;
 use crate::fit_task::blocking;
 use crate::indexed_rows::{HeldRows, IndexKind, SortedRows};
 use crate::progress::Announced;
-
-/// One query of so many is also answered by comparing it with all rows.
-pub(super) const MEASURED_EVERY: usize = 64;
-/// So many queries at most.
-const MEASURED: usize = 100;
-/// So many at least, of as many as there are.
-const LEAST_MEASURED: usize = 4;
-/// A graph compares a query with some thousand rows, a measurement with all of them: one more query is measured for
-/// as many as look at the rows so many times over, and takes some hundredths of their time.
-const LOOKED_AT: usize = 20;
 
 /// The rows that are searched for.
 pub(super) enum Queries<'a> {
@@ -112,123 +97,5 @@ impl Control for Building {
 
     fn progress(&self, phase: Phase, done: u64, total: u64) {
         self.announced.pass(phase, done, total);
-    }
-}
-
-/// What EXPLAIN ANALYZE shows of a search.
-#[derive(Debug, Clone)]
-pub(super) struct SearchMetrics {
-    /// Queries that were answered by the method that was chosen.
-    queries: Count,
-    /// Rows that the graph did not find before it was mended.
-    pub(super) repairs: Count,
-    pub(super) index_time: Time,
-    recall: Option<Arc<Recall>>,
-}
-
-#[derive(Debug)]
-struct Recall {
-    ratio: RatioMetrics,
-    measured: AtomicUsize,
-}
-
-impl SearchMetrics {
-    pub(super) fn new(metrics: &ExecutionPlanMetricsSet, method: NeighborMethod) -> Self {
-        let summary = || MetricBuilder::new(metrics).with_type(MetricType::Summary);
-        let is_hnsw = method == NeighborMethod::Hnsw;
-        let queries = format!("{}_queries", method.name());
-        Self {
-            queries: summary().counter(queries, 0),
-            repairs: if is_hnsw {
-                summary().counter("index_repairs", 0)
-            } else {
-                Count::new()
-            },
-            index_time: MetricBuilder::new(metrics).subset_time("index_time", 0),
-            recall: is_hnsw.then(|| {
-                Arc::new(Recall {
-                    ratio: summary().ratio_metrics("sampled_recall", 0),
-                    measured: AtomicUsize::new(0),
-                })
-            }),
-        }
-    }
-
-    /// Queries were answered, `first` of them before these; some are compared with all rows by `hits`, which gets
-    /// their places and the distances of what they found.
-    pub(super) fn answered(
-        &self,
-        first: usize,
-        nearest: &Nearest,
-        rows: usize,
-        hits: impl FnOnce(&[usize], ArrayView2<'_, f64>) -> Result<usize>,
-    ) -> Result<()> {
-        let count = nearest.distances.nrows();
-        self.queries.add(count);
-        let Some(recall) = &self.recall else {
-            return Ok(());
-        };
-        let before = recall.measured.load(Ordering::Relaxed);
-        let left = most_measured(first + count, rows).saturating_sub(before);
-        let places: Vec<usize> = sampled(first..first + count).take(left).collect();
-        if places.is_empty() {
-            return Ok(());
-        }
-        recall.measured.fetch_add(places.len(), Ordering::Relaxed);
-        let found = nearest.distances.select(Axis(0), &places);
-        recall.ratio.add_part(hits(&places, found.view())?);
-        recall.ratio.add_total(found.len());
-        Ok(())
-    }
-
-    /// The same for rows outside.
-    pub(super) fn answered_from(
-        &self,
-        first: usize,
-        nearest: &Nearest,
-        queries: &Matrix<'_>,
-        held: &HeldRows,
-        control: &dyn Control,
-    ) -> Result<()> {
-        self.answered(first, nearest, held.len(), |places, found| {
-            held.hits(queries, places, found, control)
-        })
-    }
-}
-
-/// How many of the queries so far may have been measured.
-pub(super) fn most_measured(queries: usize, rows: usize) -> usize {
-    let paid = queries.saturating_mul(LOOKED_AT) / rows.max(1);
-    LEAST_MEASURED.saturating_add(paid).min(MEASURED)
-}
-
-/// Which of these queries are measured, counted from the first of them.
-pub(super) fn sampled(queries: Range<usize>) -> impl Iterator<Item = usize> {
-    let start = queries.start;
-    let first = start.next_multiple_of(MEASURED_EVERY);
-    (first..queries.end)
-        .step_by(MEASURED_EVERY)
-        .map(move |query| query - start)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn few_queries_of_many_rows_are_measured_less() {
-        assert_eq!(most_measured(0, 0), 4);
-        assert_eq!(most_measured(5_000, 55_000), 5);
-        assert_eq!(most_measured(1_000_000, 1_000_000), 24);
-        assert_eq!(most_measured(10_000, 1_000), 100);
-    }
-
-    #[test]
-    fn every_64th_query_is_measured_however_they_are_cut() {
-        let whole: Vec<_> = sampled(0..300).collect();
-        assert_eq!(whole, [0, 64, 128, 192, 256]);
-        let parts = [0..1, 1..64, 64..65, 65..300].into_iter();
-        let cut = parts.flat_map(|part| sampled(part.clone()).map(move |place| part.start + place));
-        assert!(cut.eq(whole));
     }
 }

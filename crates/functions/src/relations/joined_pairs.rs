@@ -8,9 +8,9 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{Result, exec_err};
 use datafusion::physical_plan::metrics::BaselineMetrics;
 
-use super::indexing::SearchMetrics;
 use super::nearest::{pairs, reserve_part};
 use super::parts::{Parts, QueryParts, Running};
+use super::search_metrics::SearchMetrics;
 use crate::features::input_row;
 use crate::fit_task::blocking;
 use crate::held_rows::{Rows, Source};
@@ -84,11 +84,23 @@ impl Parts for Pairs {
                 return Ok(Some(pairs));
             }
         }
+        self.finish().await?;
         Ok(None)
     }
 }
 
 impl Pairs {
+    async fn finish(&mut self) -> Result<()> {
+        let (search, right) = (self.search.clone(), Arc::clone(&self.right));
+        let _timer = self.baseline.elapsed_compute().timer();
+        let control = self.running.part(&self.budget);
+        blocking(move || match &right.held {
+            Some(held) => search.finish(held, &control),
+            None => Ok(()),
+        })
+        .await
+    }
+
     /// `None` where no left row has features.
     async fn answer(&mut self, left: RecordBatch) -> Result<Option<RecordBatch>> {
         let _timer = self.baseline.elapsed_compute().timer();
@@ -103,7 +115,7 @@ impl Pairs {
             let (searched, k) = (rows.ids.len(), right.k);
             let memory = reserve_part(held, searched, k)?;
             let nearest = held.nearest(&rows.features, 0..searched, k, &control)?;
-            search.answered_from(first, &nearest, &rows.features, held, &control)?;
+            search.answered(first, Some(&rows.features), &nearest, held, &control)?;
             let pairs = pairs(&right.schema, &rows.ids, nearest, held)?;
             Ok((dimensions, Some((searched, pairs, memory))))
         })

@@ -17,7 +17,7 @@ use futures::stream;
 
 use super::Signature;
 use super::call::{Call, Parameter, written};
-use super::indexing::{Queries, SearchMetrics};
+use super::indexing::Queries;
 use super::nearest::{pairs, reserve_part, schema};
 use super::parts::{Parts, Running, next_part, stream_of};
 use super::reduction::{Reduction, scan};
@@ -25,6 +25,7 @@ use super::search::{Search, known_dimensions};
 use super::search_arguments::{
     EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEARCH_ARGUMENTS, SEED,
 };
+use super::search_metrics::SearchMetrics;
 use super::searched_rows::SearchedRows;
 use crate::fit_task::blocking;
 use crate::held_rows::Source;
@@ -220,20 +221,18 @@ impl Parts for OwnPairs {
         self.part = None;
         let _timer = self.baseline.elapsed_compute().timer();
         let rows = next_part(self.next, self.held.len(), self.k);
-        if rows.is_empty() {
-            return Ok(None);
-        }
         self.next = rows.end;
         let (held, schema, k) = (Arc::clone(&self.held), Arc::clone(&self.schema), self.k);
         let (search, control) = (self.search.clone(), self.running.part(&held.budget));
+        if rows.is_empty() {
+            blocking(move || search.finish(&held, &control)).await?;
+            return Ok(None);
+        }
         let searched = rows.len();
         let (batch, memory) = blocking(move || {
             let memory = reserve_part(&held, rows.len(), k)?;
             let nearest = held.nearest_others(rows.clone(), k, &control)?;
-            search.answered(rows.start, &nearest, held.len(), |places, found| {
-                let places = places.iter().map(|place| rows.start + place);
-                held.other_hits(&places.collect::<Vec<_>>(), found, &control)
-            })?;
+            search.answered(rows.start, None, &nearest, &held, &control)?;
             let ids = held.ids.slice(rows.start, rows.len());
             Ok((pairs(&schema, &ids, nearest, &held)?, memory))
         })

@@ -16,9 +16,9 @@ use lakefold_manifold::NeighborMethod;
 
 use super::Signature;
 use super::call::{Call, Parameter, written};
-use super::indexing::{Queries, SearchMetrics};
+use super::indexing::Queries;
 use super::joined_pairs::{Pairs, Right};
-use super::look_ahead::LookAhead;
+use super::look_ahead::{BATCH_ROWS, LookAhead};
 use super::nearest::schema;
 use super::parts::{QueryParts, Running, stream_of};
 use super::reduction::{Reduction, scan};
@@ -26,6 +26,7 @@ use super::search::{Search, known_dimensions};
 use super::search_arguments::{
     EF_CONSTRUCTION, EF_SEARCH, M, METHOD, METHOD_ARGUMENTS, SEARCH_ARGUMENTS, SEED,
 };
+use super::search_metrics::SearchMetrics;
 use super::searched_rows::SearchedRows;
 use crate::float_lists::FloatType;
 use crate::held_rows::Source;
@@ -204,6 +205,10 @@ impl Reduction for KnnJoin {
 
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
+    }
+
+    fn batch_rows(&self) -> usize {
+        BATCH_ROWS
     }
 
     fn any_order(&self) -> bool {

@@ -1,15 +1,19 @@
-//! Queries that are counted before the first is answered.
+//! Queries that are read while others are answered, and can be counted before the first is.
 
 use std::collections::VecDeque;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::Result;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::common::spawn_buffered;
 use futures::StreamExt;
 
 use crate::memory::{Budget, batch_bytes};
 
-/// A stream whose first batches may be held for a while.
+/// Rows of a batch of queries: few, so that the first are soon there and the others are read while these are answered.
+pub(super) const BATCH_ROWS: usize = 1024;
+
+/// A stream that is read a batch ahead, and whose first batches may be held for a while.
 pub(super) struct LookAhead {
     stream: SendableRecordBatchStream,
     held: VecDeque<RecordBatch>,
@@ -19,7 +23,7 @@ pub(super) struct LookAhead {
 impl LookAhead {
     pub(super) fn new(stream: SendableRecordBatchStream, budget: Budget) -> Self {
         Self {
-            stream,
+            stream: spawn_buffered(stream, 1),
             held: VecDeque::new(),
             budget,
         }

@@ -41,6 +41,11 @@ pub(crate) trait Reduction: fmt::Debug + fmt::Display + Send + Sync {
         true
     }
 
+    /// Rows of a batch of its inputs at most, where they are scanned: few let it begin soon, and read while it works.
+    fn batch_rows(&self) -> usize {
+        usize::MAX
+    }
+
     /// The same by means of stored indexes, where any fit of what the inputs give.
     fn through_indexes(
         &self,
@@ -226,9 +231,10 @@ impl ExecutionPlan for ReductionExec {
         if partition != 0 {
             return internal_err!("ReductionExec has one partition, not {partition}");
         }
+        let of_inputs = with_batches_of(self.reduction.batch_rows(), &context);
         let inputs = self.inputs.iter();
         let inputs = inputs
-            .map(|input| all_partitions(input, &context))
+            .map(|input| all_partitions(input, &of_inputs))
             .collect();
         let (reduction, metrics) = (Arc::clone(&self.reduction), self.metrics.clone());
         let batches = stream::once(async move { reduction.run(inputs, context, metrics).await })
@@ -242,6 +248,24 @@ impl ExecutionPlan for ReductionExec {
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
     }
+}
+
+/// The same with batches of at most so many rows.
+fn with_batches_of(rows: usize, context: &Arc<TaskContext>) -> Arc<TaskContext> {
+    let config = context.session_config();
+    if config.batch_size() <= rows {
+        return Arc::clone(context);
+    }
+    Arc::new(TaskContext::new(
+        context.task_id(),
+        context.session_id(),
+        config.clone().with_batch_size(rows),
+        context.scalar_functions().clone(),
+        context.higher_order_functions().clone(),
+        context.aggregate_functions().clone(),
+        context.window_functions().clone(),
+        context.runtime_env(),
+    ))
 }
 
 /// By the statistics of the files and tables that a plan reads.

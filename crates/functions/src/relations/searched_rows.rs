@@ -9,9 +9,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
 use lakefold_manifold::NeighborMethod;
 
-use super::indexing::{Queries, SearchMetrics, indexed};
+use super::indexing::{Queries, indexed};
 use super::parts::Running;
 use super::search::Search;
+use super::search_metrics::SearchMetrics;
 use crate::fit_task::blocking;
 use crate::float_lists::FloatType;
 use crate::held_rows::{Collector, Prepare, Source};

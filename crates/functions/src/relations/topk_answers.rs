@@ -9,8 +9,8 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 use datafusion::physical_plan::metrics::BaselineMetrics;
 
-use super::indexing::SearchMetrics;
 use super::parts::{Parts, QueryParts, Running};
+use super::search_metrics::SearchMetrics;
 use super::topk_error::ErrorMetrics;
 use super::topk_keys::{Attended, TopKeys};
 use super::topk_plan::TopK;
@@ -55,12 +55,22 @@ impl Parts for Answers {
         self.part = None;
         match self.queries.next().await? {
             Some(queries) => self.answer(queries).await.map(Some),
-            None => Ok(None),
+            None => self.finish().await.map(|()| None),
         }
     }
 }
 
 impl Answers {
+    async fn finish(&mut self) -> Result<()> {
+        let (search, keys) = (self.search.clone(), self.top_keys.clone());
+        let Some(keys) = keys else {
+            return Ok(());
+        };
+        let _timer = self.baseline.elapsed_compute().timer();
+        let control = self.running.part(&self.budget);
+        blocking(move || search.finish(keys.held(), &control)).await
+    }
+
     async fn answer(&mut self, queries: RecordBatch) -> Result<RecordBatch> {
         let _timer = self.baseline.elapsed_compute().timer();
         let ids = Arc::clone(queries.column(0));
@@ -83,7 +93,7 @@ impl Answers {
             let (features, count) = (rows.features, rows.ids.len());
             let memory = keys.reserve_part(count)?;
             let nearest = keys.nearest(&features, &control)?;
-            search.answered_from(first, &nearest, &features, keys.held(), &control)?;
+            search.answered(first, Some(&features), &nearest, keys.held(), &control)?;
             let attended = keys.attend(&nearest)?;
             errors.measure(first, &keys, (&features, &nearest), &attended)?;
             let found = Found {

@@ -1,20 +1,17 @@
 //! What attention over few keys misses of attention over all.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use datafusion::common::Result;
+use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::physical_plan::metrics::{
     Count, ExecutionPlanMetricsSet, MetricBuilder, MetricType, MetricValue, RatioMetrics,
 };
 use lakefold_manifold::Nearest;
 
-use super::indexing::{most_measured, sampled};
+use super::measured::Chosen;
 use super::topk_keys::{Attended, TopKeys};
 use crate::features::Matrix;
 
-/// Queries that are measured at most.
-const MEASURED: usize = 100;
 /// Metrics count whole numbers: shares are counted in billionths.
 const UNIT: f64 = 1e9;
 
@@ -22,7 +19,7 @@ const UNIT: f64 = 1e9;
 #[derive(Debug, Clone)]
 pub(super) struct ErrorMetrics {
     measured: Count,
-    taken: Arc<AtomicUsize>,
+    chosen: Arc<Mutex<Chosen>>,
     /// The mean of ‖found − exact‖ / ‖exact‖.
     error: RatioMetrics,
     largest: RatioMetrics,
@@ -47,7 +44,7 @@ impl ErrorMetrics {
         };
         Self {
             measured: builder().counter("measured_queries", 0),
-            taken: Arc::default(),
+            chosen: Arc::default(),
             error: ratio("sampled_error"),
             largest: ratio("largest_sampled_error"),
             covered: ratio("sampled_weight_covered"),
@@ -63,16 +60,11 @@ impl ErrorMetrics {
         attended: &Attended,
     ) -> Result<()> {
         let (width, count) = (keys.width(), nearest.ids.nrows());
-        // Beside a search of all keys one more look at them is little.
-        let most = match keys.held().audit() {
-            None => MEASURED,
-            Some(_) => most_measured(first + count, keys.held().len()),
-        };
-        for place in sampled(first..first + count) {
-            if self.taken.load(Ordering::Relaxed) >= most {
-                break;
-            }
-            self.taken.fetch_add(1, Ordering::Relaxed);
+        let chosen = self.chosen.lock();
+        let mut chosen =
+            chosen.map_err(|_| internal_datafusion_err!("a search ended in a panic"))?;
+        for number in chosen.of(first..first + count, keys.held()) {
+            let place = number - first;
             let found = &attended.means[place * width..][..width];
             let all = keys.held().all_distances(queries, place)?;
             let missed = keys.missed(&all, nearest, place, found)?;

@@ -11,7 +11,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
 
-use super::look_ahead::LookAhead;
+use super::look_ahead::{BATCH_ROWS, LookAhead};
 use super::parts::Running;
 use super::reduction::Reduction;
 use super::searched_rows::ReadRows;
@@ -79,6 +79,10 @@ impl<F: OfTopK> Reduction for OverTopK<F> {
 
     fn schema(&self) -> SchemaRef {
         self.function.schema()
+    }
+
+    fn batch_rows(&self) -> usize {
+        BATCH_ROWS
     }
 
     fn any_order(&self) -> bool {

@@ -208,8 +208,8 @@ async fn plans_and_their_analysis_tell_the_method_and_its_recall() {
     assert!(text.contains("hnsw_queries=3.00 K"), "{text}");
     let recall = text.split("sampled_recall=").nth(1).unwrap();
     let recall: f64 = recall.split('%').next().unwrap().parse().unwrap();
-    // 24 of as many queries as rows, of 12 neighbours each.
-    assert!(text.contains("/288)"), "{text}");
+    // 23 of as many queries as rows, of 12 neighbours each.
+    assert!(text.contains("/276)"), "{text}");
     assert!((90.0..=100.0).contains(&recall), "{recall}");
     let text = analyzed(&ctx, "SELECT * FROM knn(t, id, x)").await;
     assert!(text.contains("exact_queries=3.00 K"), "{text}");

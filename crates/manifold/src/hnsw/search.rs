@@ -1,17 +1,22 @@
 //! Queries: the graph proposes, exact keys decide.
 
+use std::sync::{Mutex, PoisonError};
+
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
 use super::Hnsw;
 use super::beam::Beam;
 use super::near::Prepared;
-use super::space::{Query, Space, largest};
+use super::space::{Query, Space};
 use crate::control::Meter;
+use crate::points::largest_magnitude;
 use crate::{Control, ManifoldError, Metric, Nearest, Phase, Result};
 
-/// Queries that one thread takes at a time.
-const CHUNK: usize = 32;
+/// Queries that one thread takes at a time: few, so that all are done at about the same time.
+const CHUNK: usize = 16;
+/// Vertices whose vectors are asked for before they are compared.
+const AHEAD: usize = 2;
 /// A graph search compares this many rows for each that it keeps in view, or more: where that is every row,
 /// all are compared.
 const COMPARED_PER_KEPT: usize = 8;
@@ -85,7 +90,15 @@ impl<'a> Searcher<'a> {
     fn rank(&mut self, query: &[f32], wanted: usize, keep: &dyn Fn(u32) -> bool) {
         let most = wanted + wanted / 4 + 8;
         self.ranked.clear();
-        for seen in self.beam.pool.iter().take(most) {
+        let pool = &self.beam.pool[..self.beam.pool.len().min(most)];
+        let rows = self.space.rows;
+        pool.iter()
+            .take(AHEAD)
+            .for_each(|seen| rows.prefetch(seen.vertex()));
+        for (place, seen) in pool.iter().enumerate() {
+            if let Some(ahead) = pool.get(place + AHEAD) {
+                rows.prefetch(ahead.vertex());
+            }
             push_rows(
                 self.index,
                 &self.space,
@@ -153,7 +166,7 @@ pub(super) fn prepare<'s, 'p>(
 ) -> (Space<'s>, Query<'p>) {
     padded.clear();
     padded.resize(space.rows.stride, 0.0);
-    let largest = largest(query);
+    let largest = largest_magnitude(query);
     let unit = match space.metric {
         Metric::L2 => 1.0,
         _ if largest == 0.0 => 1.0,
@@ -200,28 +213,32 @@ pub(super) fn search_all<'q>(
     let mut ids = vec![0u32; count * k];
     let mut distances = vec![0.0; count * k];
     let meter = Meter::new(control, Phase::Neighbors, count as u64);
+    // Each has a mark for every vertex: one serves many chunks, whichever thread takes them.
+    let searchers = Mutex::new(Vec::new());
+    let idle = || searchers.lock().unwrap_or_else(PoisonError::into_inner);
     if k > 0 {
         let places = ids.par_chunks_mut(CHUNK * k);
-        places
-            .zip(distances.par_chunks_mut(CHUNK * k))
+        let places = places.zip(distances.par_chunks_mut(CHUNK * k));
+        let searched = places
             .enumerate()
-            .map_init(
-                || Searcher::new(index),
-                |searcher, (chunk, (ids, distances))| {
-                    meter.check()?;
-                    let places = ids.chunks_mut(k).zip(distances.chunks_mut(k));
-                    for (place, (ids, distances)) in places.enumerate() {
-                        let (query, except) = query(chunk * CHUNK + place);
-                        let found = searcher.nearest(&query, k, ef, except);
-                        for ((&(key, row), id), out) in found.iter().zip(ids).zip(distances) {
-                            (*id, *out) = (row, distance(metric, key));
-                        }
+            .with_max_len(1)
+            .map(|(chunk, (ids, distances))| {
+                meter.check()?;
+                let searcher = idle().pop();
+                let mut searcher = searcher.unwrap_or_else(|| Searcher::new(index));
+                let places = ids.chunks_mut(k).zip(distances.chunks_mut(k));
+                for (place, (ids, distances)) in places.enumerate() {
+                    let (query, except) = query(chunk * CHUNK + place);
+                    let found = searcher.nearest(&query, k, ef, except);
+                    for ((&(key, row), id), out) in found.iter().zip(ids).zip(distances) {
+                        (*id, *out) = (row, distance(metric, key));
                     }
-                    meter.add(CHUNK as u64);
-                    Ok(())
-                },
-            )
-            .collect::<Result<()>>()?;
+                }
+                idle().push(searcher);
+                meter.add(CHUNK as u64);
+                Ok(())
+            });
+        searched.collect::<Result<()>>()?;
     }
     Ok(Nearest {
         ids: table(ids, count, k)?,

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::lanes::{Rows, Sums, widest};
 use crate::Metric;
-use crate::points::{dot, squared_distance};
+use crate::points::{dot, largest_magnitude, squared_distance};
 
 /// Squares of values between these neither overflow nor vanish in `f32` sums.
 const SMALLEST: f32 = 1.0 / LARGEST;
@@ -151,11 +151,6 @@ impl<'a> Space<'a> {
     }
 }
 
-/// The largest magnitude of some values.
-pub(super) fn largest(values: &[f32]) -> f32 {
-    values.iter().fold(0.0, |largest, v| largest.max(v.abs()))
-}
-
 /// What [`Space::scale`] has to be for rows whose largest magnitudes go from `least` to `most`. Only
 /// directions make a difference between rows that are short and rows where there are none longer.
 pub(super) fn scale(metric: Metric, least: f32, most: f32) -> f64 {
@@ -187,7 +182,7 @@ pub(super) fn factor(metric: Metric, square: f64, longest: f64) -> f32 {
 /// The scale and the factors of padded rows, see [`Space`].
 pub(super) fn factors(metric: Metric, vectors: &[f32], stride: usize) -> (f64, Vec<f32>) {
     let rows = || vectors.par_chunks(stride);
-    let largest = rows().map(largest).map(|v| (v, v));
+    let largest = rows().map(largest_magnitude).map(|v| (v, v));
     let (least, most) = largest
         .reduce_with(|a, b| (a.0.min(b.0), a.1.max(b.1)))
         .unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::Metric;
-use crate::points::{Feature, Points};
+use crate::points::{Feature, Points, largest_magnitude};
 
 /// Magnitudes whose squares, summed over any number of dimensions, neither overflow nor vanish in `f32`.
 const SPARED: RangeInclusive<f32> = 1e-12..=1e12;
@@ -24,9 +24,7 @@ impl StandIns {
     pub(super) fn spares(values: &[f32], metric: Metric) -> bool {
         // Prepared rows have their largest number in [1, 2).
         metric == Metric::Cosine || {
-            let largest = values
-                .iter()
-                .fold(0.0f32, |largest, v| largest.max(v.abs()));
+            let largest = largest_magnitude(values);
             largest == 0.0 || SPARED.contains(&largest)
         }
     }
