@@ -106,6 +106,7 @@ fn an_index_is_built_described_and_verified() {
         "sources",
         "reachability",
         "self-recall",
+        "codes",
         "recall",
         "vectors",
     ] {

@@ -110,6 +110,16 @@ fn check_graph(
             detail: format!("{self_recall:.6} of rows find themselves with ef_search {ef_search}"),
         },
     ];
+    if let Some(miscoded) = graph.miscoded(control)? {
+        checks.push(IndexCheck {
+            name: "codes",
+            passed: miscoded == 0,
+            detail: format!(
+                "{miscoded} of {} rows have other codes than their vectors",
+                header.rows
+            ),
+        });
+    }
     if header.recall.is_empty() {
         return Ok(checks);
     }

@@ -79,6 +79,7 @@ async fn codes_are_kept_where_they_find_as_much() {
     assert!(recall.int8 >= recall.f32 - 0.002, "{recall:?}");
     let checks = session.verify_index(&found).await.unwrap();
     assert!(checks.iter().all(|check| check.passed), "{checks:?}");
+    assert!(checks.iter().any(|check| check.name == "codes"));
     // Pairs have exact distances, and are those of any other order of the rows.
     let pairs = |id: &str| {
         format!(

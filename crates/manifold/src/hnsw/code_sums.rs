@@ -15,7 +15,7 @@ pub(super) struct CodeRows<'a> {
 
 impl<'a> CodeRows<'a> {
     #[inline(always)]
-    fn steps(self, row: u32) -> &'a [[u8; STEP]] {
+    pub(super) fn steps(self, row: u32) -> &'a [[u8; STEP]] {
         let codes = &self.codes[row as usize * self.stride..][..self.stride];
         codes.as_chunks().0
     }

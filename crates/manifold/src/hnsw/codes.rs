@@ -113,6 +113,13 @@ impl Codes {
         }
     }
 
+    /// Whether a vertex is at the same place of the same grid in both.
+    pub(super) fn agree_on(&self, vertex: u32, other: &Self) -> bool {
+        self.step.to_bits() == other.step.to_bits()
+            && self.origins.bytes() == other.origins.bytes()
+            && self.rows().steps(vertex) == other.rows().steps(vertex)
+    }
+
     /// The tables, for a file.
     pub(super) fn parts(&self) -> [&[u8]; 2] {
         [self.origins.bytes(), self.rows.bytes()]

@@ -73,4 +73,22 @@ impl Hnsw {
         }
         Ok((self, Some(CodesRecall { ef, f32, int8 })))
     }
+
+    /// Rows whose codes are not those that [`Hnsw::stored`] makes of the vectors; `None` where there are no codes.
+    ///
+    /// # Errors
+    /// [`ManifoldError::Memory`](crate::ManifoldError::Memory) and
+    /// [`ManifoldError::Cancelled`](crate::ManifoldError::Cancelled).
+    pub fn miscoded(&self, control: &dyn Control) -> Result<Option<usize>> {
+        let Some(codes) = &self.codes else {
+            return Ok(None);
+        };
+        let budget = Budget::new(control);
+        let bytes = Self::code_bytes(self.vertices.len(), self.dimensions, self.metric);
+        budget.reserve("the codes as they should be", bytes)?;
+        stop_if_cancelled(control)?;
+        let expected = Codes::new(&self.space())?;
+        let vertices = (0..self.vertices.len() as u32).filter(|&v| !codes.agree_on(v, &expected));
+        Ok(Some(vertices.map(|v| self.vertices.rows(v).len()).sum()))
+    }
 }

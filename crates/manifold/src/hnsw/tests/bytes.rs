@@ -68,6 +68,7 @@ fn use_all(index: &Hnsw) {
         .nearest_first(&query, 4)
         .map(|found| found.take(30).count());
     let _ = index.unreachable();
+    let _ = index.miscoded(&());
 }
 
 proptest! {

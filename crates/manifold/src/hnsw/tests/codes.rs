@@ -170,6 +170,25 @@ fn distances_are_exact_and_nearly_all_is_found() {
 }
 
 #[test]
+fn codes_of_other_vectors_are_noticed() {
+    let features = clustered(500, 9, 6);
+    for metric in METRICS {
+        let index = coded(&features, metric);
+        let mut written = bytes(&index);
+        let read = |written: &[u8]| open(written.to_vec()).unwrap().miscoded(&()).unwrap();
+        assert_eq!(read(&written), Some(0), "{metric}");
+        let rows = index.codes.as_ref().unwrap().rows();
+        let vertex = &rows.codes[7 * rows.stride..][..rows.stride];
+        let places = written.windows(vertex.len());
+        let place = places.into_iter().position(|codes| codes == vertex);
+        written[place.unwrap()] ^= 1;
+        assert_eq!(read(&written), Some(1), "{metric}");
+        let (plain, _) = stored(index, VectorStorage::F32);
+        assert_eq!(plain.miscoded(&()).unwrap(), None);
+    }
+}
+
+#[test]
 fn threads_and_the_order_of_rows_change_no_code() {
     let features = clustered(2500, 9, 3);
     let order: Vec<u32> = (0..2500).map(|i| (i * 7 + 3) % 2500).collect();
