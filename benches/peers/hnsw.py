@@ -145,6 +145,8 @@ def plot(path, all_curves):
     figure, axes = pyplot.subplots(1, len(all_curves), figsize=(4.2 * len(all_curves), 3.2), squeeze=False, layout="constrained")
     for axis, (title, curves) in zip(axes[0], all_curves.items()):
         for side, curve in curves.items():
+            if not curve:
+                continue
             recall, rate = zip(*curve)
             axis.plot(recall, rate, marker="o", markersize=3, label=NAMES_OF_ALL[side])
         axis.set(title=title, xlabel="recall@10", ylabel="queries a second", yscale="log", xlim=(0.9, 1.001))

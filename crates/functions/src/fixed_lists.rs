@@ -27,18 +27,28 @@ type Plan = Arc<dyn ExecutionPlan>;
 pub(crate) fn as_lists(plan: Plan, users: &[Arc<dyn PhysicalExpr>]) -> Result<Plan> {
     let needed: HashSet<Column> = users.iter().flat_map(collect_columns).collect();
     let schema = plan.schema();
-    let types = schema.fields().iter().enumerate().map(|(place, field)| {
-        let needed = needed.iter().any(|column| column.index() == place);
-        match field.data_type() {
+    let mut any = false;
+    let fields = schema.fields().iter().enumerate();
+    let columns = fields.map(|(place, field)| {
+        let is_needed = needed.iter().any(|column| column.index() == place);
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), place));
+        let column = match field.data_type() {
             DataType::FixedSizeList(number, _)
-                if number.data_type().is_primitive() && number.is_nullable() && !needed =>
+                if number.data_type().is_primitive() && number.is_nullable() && !is_needed =>
             {
-                DataType::LargeList(Arc::clone(number))
+                any = true;
+                let list = DataType::LargeList(Arc::clone(number));
+                Arc::new(CastExpr::new(column, list, None))
             }
-            other => other.clone(),
-        }
+            _ => column,
+        };
+        ProjectionExpr::new(column, field.name())
     });
-    cast(plan, &types.collect::<Vec<_>>())
+    let columns: Vec<ProjectionExpr> = columns.collect();
+    if !any {
+        return Ok(plan);
+    }
+    Ok(Arc::new(ProjectionExec::try_new(columns, plan)?))
 }
 
 /// A column that has travelled, as `data_type` again; others as they are.
@@ -56,31 +66,6 @@ pub(crate) fn restored(column: ArrayRef, data_type: &DataType) -> Result<ArrayRe
     let offsets = OffsetBuffer::new(offsets.iter().map(|offset| offset - first).collect());
     let list = LargeListArray::try_new(field, offsets, numbers, nulls)?;
     Ok(compute::cast(&list, data_type)?)
-}
-
-fn cast(plan: Plan, types: &[DataType]) -> Result<Plan> {
-    let schema = plan.schema();
-    let mut same = true;
-    let columns = schema
-        .fields()
-        .iter()
-        .enumerate()
-        .zip(types)
-        .map(|((place, field), wanted)| {
-            let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), place));
-            let expr = if field.data_type() == wanted {
-                column
-            } else {
-                same = false;
-                Arc::new(CastExpr::new(column, wanted.clone(), None))
-            };
-            ProjectionExpr::new(expr, field.name())
-        });
-    let columns: Vec<ProjectionExpr> = columns.collect();
-    if same {
-        return Ok(plan);
-    }
-    Ok(Arc::new(ProjectionExec::try_new(columns, plan)?))
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub struct IndexCheck {
     pub detail: String,
 }
 
-/// Looks at the files that an index was built from, at its graph, at the recall of its searches, and at every
+/// Looks at the files that an index was built from, at its graph, at its codes, at the recall of its searches, and at every
 /// vector. Its checksums were looked at when it was opened. `table` is what is there now, or why there is nothing.
 ///
 /// # Errors

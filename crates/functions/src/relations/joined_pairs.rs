@@ -91,6 +91,9 @@ impl Parts for Pairs {
 
 impl Pairs {
     async fn finish(&mut self) -> Result<()> {
+        if !self.search.is_unfinished() {
+            return Ok(());
+        }
         let (search, right) = (self.search.clone(), Arc::clone(&self.right));
         let _timer = self.baseline.elapsed_compute().timer();
         let control = self.running.part(&self.budget);

@@ -225,7 +225,9 @@ impl Parts for OwnPairs {
         let (held, schema, k) = (Arc::clone(&self.held), Arc::clone(&self.schema), self.k);
         let (search, control) = (self.search.clone(), self.running.part(&held.budget));
         if rows.is_empty() {
-            blocking(move || search.finish(&held, &control)).await?;
+            if search.is_unfinished() {
+                blocking(move || search.finish(&held, &control)).await?;
+            }
             return Ok(None);
         }
         let searched = rows.len();

@@ -207,8 +207,8 @@ impl Reduction for KnnJoin {
         Arc::clone(&self.schema)
     }
 
-    fn batch_rows(&self) -> usize {
-        BATCH_ROWS
+    fn batch_rows(&self, input: usize) -> usize {
+        if input == 0 { BATCH_ROWS } else { usize::MAX }
     }
 
     fn any_order(&self) -> bool {

@@ -21,7 +21,7 @@ use crate::memory::Budget;
 use crate::progress::Announced;
 
 /// Rows that are searched for at once. Bits do not depend on it.
-const PART_ROWS: usize = 4096;
+pub(super) const PART_ROWS: usize = 4096;
 /// Pairs that a part has at most, if it has more than one row.
 const PART_PAIRS: usize = 1 << 17;
 

@@ -41,8 +41,8 @@ pub(crate) trait Reduction: fmt::Debug + fmt::Display + Send + Sync {
         true
     }
 
-    /// Rows of a batch of its inputs at most, where they are scanned: few let it begin soon, and read while it works.
-    fn batch_rows(&self) -> usize {
+    /// Rows of a batch of an input at most, where its operators keep to what is set: few let the first come soon.
+    fn batch_rows(&self, _input: usize) -> usize {
         usize::MAX
     }
 
@@ -231,10 +231,12 @@ impl ExecutionPlan for ReductionExec {
         if partition != 0 {
             return internal_err!("ReductionExec has one partition, not {partition}");
         }
-        let of_inputs = with_batches_of(self.reduction.batch_rows(), &context);
-        let inputs = self.inputs.iter();
+        let inputs = self.inputs.iter().enumerate();
         let inputs = inputs
-            .map(|input| all_partitions(input, &of_inputs))
+            .map(|(place, input)| {
+                let context = with_batches_of(self.reduction.batch_rows(place), &context);
+                all_partitions(input, &context)
+            })
             .collect();
         let (reduction, metrics) = (Arc::clone(&self.reduction), self.metrics.clone());
         let batches = stream::once(async move { reduction.run(inputs, context, metrics).await })

@@ -6,15 +6,16 @@ use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::physical_plan::metrics::{
     Count, ExecutionPlanMetricsSet, MetricBuilder, MetricType, RatioMetrics, Time,
 };
-use lakefold_manifold::{Control, Nearest, NeighborMethod};
+use lakefold_manifold::{ApproximateIndex, Control, Nearest, NeighborMethod};
 use ndarray::{Array2, Axis, concatenate};
 
 use super::measured::Chosen;
 use crate::features::Matrix;
 use crate::indexed_rows::HeldRows;
 
-/// Numbers of queries and their answers that wait to be measured, at most. All rows are looked at once for the queries
-/// that wait, which are all of a call if they are not very wide.
+/// Queries that wait until they are measured together: all rows are looked at once for so many.
+const TOGETHER: usize = ApproximateIndex::<f32>::MEASURED_TOGETHER;
+/// Numbers of queries and their answers that wait, about: very wide ones wait for fewer others.
 const WAITING: usize = 1 << 18;
 
 /// Of one search.
@@ -102,10 +103,19 @@ impl SearchMetrics {
             Some(queries) => waiting.queries.push(queries.select(&places)),
             None => waiting.rows.extend(numbers),
         }
-        if waiting.len() < WAITING {
+        if waiting.queries() < TOGETHER && waiting.numbers() < WAITING {
             return Ok(());
         }
-        recall.measure(std::mem::take(waiting), held, control)
+        let waiting = std::mem::take(waiting);
+        drop(sample);
+        recall.measure(waiting, held, control)
+    }
+
+    /// Whether [`SearchMetrics::finish`] has anything to do.
+    pub(super) fn is_unfinished(&self) -> bool {
+        let waiting = |recall: &Arc<Recall>| recall.sample().map(|sample| sample.waiting.queries());
+        let waiting = self.recall.as_ref().map(waiting);
+        waiting.is_some_and(|waiting| waiting.unwrap_or(0) > 0)
     }
 
     /// Compares what still waits with all rows: to be called when the last query has its answer.
@@ -147,8 +157,11 @@ impl Recall {
 }
 
 impl Waiting {
-    /// Numbers that are held.
-    fn len(&self) -> usize {
+    fn queries(&self) -> usize {
+        self.found.iter().map(Array2::nrows).sum()
+    }
+
+    fn numbers(&self) -> usize {
         let found: usize = self.found.iter().map(Array2::len).sum();
         let queries = self.queries.iter().map(Matrix::dim);
         found + queries.map(|(rows, width)| rows * width).sum::<usize>()

@@ -63,7 +63,7 @@ impl Parts for Answers {
 impl Answers {
     async fn finish(&mut self) -> Result<()> {
         let (search, keys) = (self.search.clone(), self.top_keys.clone());
-        let Some(keys) = keys else {
+        let (Some(keys), true) = (keys, search.is_unfinished()) else {
             return Ok(());
         };
         let _timer = self.baseline.elapsed_compute().timer();

@@ -63,7 +63,9 @@ impl ErrorMetrics {
         let chosen = self.chosen.lock();
         let mut chosen =
             chosen.map_err(|_| internal_datafusion_err!("a search ended in a panic"))?;
-        for number in chosen.of(first..first + count, keys.held()) {
+        let numbers = chosen.of(first..first + count, keys.held());
+        drop(chosen);
+        for number in numbers {
             let place = number - first;
             let found = &attended.means[place * width..][..width];
             let all = keys.held().all_distances(queries, place)?;

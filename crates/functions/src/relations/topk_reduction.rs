@@ -81,8 +81,8 @@ impl<F: OfTopK> Reduction for OverTopK<F> {
         self.function.schema()
     }
 
-    fn batch_rows(&self) -> usize {
-        BATCH_ROWS
+    fn batch_rows(&self, input: usize) -> usize {
+        if input == 0 { BATCH_ROWS } else { usize::MAX }
     }
 
     fn any_order(&self) -> bool {

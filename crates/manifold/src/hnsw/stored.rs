@@ -1,5 +1,7 @@
 //! Giving an index codes, where they are wanted or cost nothing.
 
+use rayon::prelude::*;
+
 use super::codes::Codes;
 use super::lanes::LANES;
 use super::{Hnsw, HnswOptions, RecallSample, VectorStorage, padded, search};
@@ -88,7 +90,15 @@ impl Hnsw {
         budget.reserve("the codes as they should be", bytes)?;
         stop_if_cancelled(control)?;
         let expected = Codes::new(&self.space())?;
-        let vertices = (0..self.vertices.len() as u32).filter(|&v| !codes.agree_on(v, &expected));
-        Ok(Some(vertices.map(|v| self.vertices.rows(v).len()).sum()))
+        if !codes.share_grid(&expected) {
+            return Ok(Some(self.len()));
+        }
+        let (codes, expected) = (codes.rows(), expected.rows());
+        let vertices = (0..self.vertices.len() as u32).into_par_iter();
+        let miscoded = vertices.filter(|&vertex| codes.steps(vertex) != expected.steps(vertex));
+        let rows = miscoded.map(|vertex| self.vertices.rows(vertex).len());
+        let rows = rows.sum();
+        stop_if_cancelled(control)?;
+        Ok(Some(rows))
     }
 }

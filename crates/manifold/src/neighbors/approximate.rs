@@ -110,6 +110,9 @@ impl<T: Feature> ApproximateIndex<T> {
         T::approximate_all_distances(self, query)
     }
 
+    /// Queries for which [`ApproximateIndex::hits`] reads the rows once.
+    pub const MEASURED_TOGETHER: usize = super::measure::QUERIES;
+
     /// How many of the neighbours that [`ApproximateIndex::nearest`] found for `queries`, shape (m, D), are as near as
     /// the k nearest rows that there are; `found` are their distances, shape (m, k). Recall@k is this, divided by
     /// m · k. Every row is compared with every query, but read once for several of them. 0 where k is more than there

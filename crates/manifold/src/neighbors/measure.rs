@@ -11,7 +11,7 @@ use crate::points::{Feature, Points, dot};
 use crate::{Control, ManifoldError, Result};
 
 /// Queries that a row is compared with while it is near the processor, and as many as are compared at a time.
-const QUERIES: usize = 8;
+pub(super) const QUERIES: usize = 8;
 const TOGETHER: usize = 4;
 /// Rows that one thread takes at least.
 const ROWS: usize = 512;
