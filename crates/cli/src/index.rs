@@ -120,8 +120,9 @@ fn summary(header: &IndexHeader) -> Vec<String> {
     let repaired = header.unreachable_repaired + header.not_self_found_repaired;
     if repaired > 0 {
         lines.push(format!(
-            "{} that searches would have missed were linked again",
-            counted(repaired, "row")
+            "{} that searches would have missed {} linked again",
+            counted(repaired, "row"),
+            if repaired == 1 { "was" } else { "were" }
         ));
     }
     lines.push(format!("storage {}", storage_text(header)));
@@ -182,6 +183,16 @@ async fn search(
     let start = Instant::now();
     let found = find(session, &arguments.which).await?;
     let index = session.open_index(&found).await.map_err(|e| failed(&e))?;
+    // An index file that was named is searched wherever it is, its table may be gone.
+    if !arguments.which.is_a_file()
+        && let Some(why) = session.why_stale(&found).await
+    {
+        tracing::warn!(
+            "the index '{}' is stale, because {why} since it was built: these are the rows of that time; rebuild it with \
+             `lakefold index build --replace`",
+            found.header.name
+        );
+    }
     let sql = queries_sql(session, arguments).await?;
     let frame = session.sql(&sql).await.map_err(|e| failed(&e))?;
     let mut stream = frame.execute_stream().await.map_err(|e| failed(&e))?;

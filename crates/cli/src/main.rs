@@ -78,7 +78,7 @@ fn main() -> ExitCode {
 /// `lakefold sql`.
 fn sql(arguments: &SqlArgs, matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let scripts = scripts::read(arguments, matches).map_err(Failure::Failed)?;
-    let start = Start::new("lle_embed", &arguments.session);
+    let start = Start::new("lakefold", &arguments.session);
     startup::run(&start, |runtime, session, progress| {
         let mut runner = Runner::new(session, arguments, progress);
         match scripts {

@@ -138,8 +138,12 @@ pub(crate) fn row_error(
         ManifoldError::ZeroVector { row } => (
             *row,
             "zeros only, which have no direction".to_owned(),
-            "its cosine distance to anything is undefined, filter the row out or choose metric 'l2' or \
-             'inner_product'",
+            if site.function.starts_with("attention") {
+                "its angle to anything is undefined, filter the row out or choose similarity 'dot' or 'l2'"
+            } else {
+                "its cosine distance to anything is undefined, filter the row out or choose metric 'l2' or \
+                 'inner_product'"
+            },
         ),
         _ => return exec_datafusion_err!("{site}: {error}"),
     };

@@ -66,11 +66,20 @@ pub(crate) fn index_request(create: &CreateIndex) -> Result<IndexRequest> {
         if_not_exists: create.if_not_exists,
         ..IndexRequest::new(table, normal(column_name))
     };
+    if column.column.options.asc.is_some() || column.column.options.nulls_first.is_some() {
+        return plan_err!("an hnsw index has no order, ASC, DESC or NULLS FIRST: {how}");
+    }
+    let mut given = Vec::new();
     if let Some(class) = &column.operator_class {
         request.metric = operator_class(&class.to_string())?;
+        given.push("metric".to_owned());
     }
     for option in &create.with {
-        set(&mut request, option)?;
+        let name = set(&mut request, option)?;
+        if given.contains(&name) {
+            return plan_err!("{name} is given twice: {how}");
+        }
+        given.push(name);
     }
     Ok(request)
 }
@@ -88,7 +97,8 @@ fn operator_class(class: &str) -> Result<Metric> {
     }
 }
 
-fn set(request: &mut IndexRequest, option: &Expr) -> Result<()> {
+/// Takes an option; its name.
+fn set(request: &mut IndexRequest, option: &Expr) -> Result<String> {
     let Expr::BinaryOp { left, op, right } = option else {
         return plan_err!("'{option}' in WITH is no option: write name = value");
     };
@@ -118,7 +128,7 @@ fn set(request: &mut IndexRequest, option: &Expr) -> Result<()> {
             );
         }
     }
-    Ok(())
+    Ok(option_name)
 }
 
 /// With quotes or without.

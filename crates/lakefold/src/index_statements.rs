@@ -47,25 +47,30 @@ impl Session {
         if_exists: bool,
     ) -> Result<()> {
         let catalog = self.index_catalog()?;
-        let directories = self.directories(table).await?;
+        let (directories, below) = self.directories(table).await?;
         let mut places = Vec::new();
         for directory in &directories {
-            for entry in catalog.of_directory(directory)? {
-                match entry {
-                    Ok(index) if index.header.name == name => places.push(index.place),
-                    _ => {}
+            let mut is_known = false;
+            for index in catalog.of_directory(directory)?.into_iter().flatten() {
+                if index.header.name == name {
+                    is_known = true;
+                    if is_of(&index, below.as_deref()) {
+                        places.push(index.place);
+                    }
                 }
             }
             // One that is damaged has a name by its file only.
             let place = IndexPlace::named(directory, name)?;
-            let is_there = place.is_local_file();
-            if is_there && !places.contains(&place) {
+            if !is_known && place.is_local_file() {
                 places.push(place);
             }
         }
         match places.as_slice() {
             [place] => catalog.remove(place, &self.context().runtime_env()).await,
             [] if if_exists => Ok(()),
+            [] if table.is_some() => plan_err!(
+                "no index '{name}' of that table: SHOW INDEXES FROM the table lists those that there are"
+            ),
             [] => plan_err!(
                 "no index '{name}': SHOW INDEXES lists those of tables that this session knows; of any other write \
                  DROP INDEX {name} ON 'path'"
@@ -87,12 +92,16 @@ impl Session {
         catalog
             .refresh(&table.directory, &self.context().runtime_env())
             .await?;
-        let mut rebuilt = 0;
+        let (mut rebuilt, mut damaged) = (0, Vec::new());
         for entry in catalog.of_directory(&table.directory)? {
             let header = match entry {
                 Ok(index) if index.header.table == table.below => index.header,
                 Ok(_) => continue,
-                Err(error) => return exec_err!("{error}"),
+                // Nobody can tell what it was of.
+                Err(error) => {
+                    damaged.push(error);
+                    continue;
+                }
             };
             let request = IndexRequest {
                 name: Some(header.name.clone()),
@@ -112,6 +121,12 @@ impl Session {
             self.build_index_of(&table, &request).await?;
             rebuilt += 1;
         }
+        if let (0, Some(error)) = (rebuilt, damaged.first()) {
+            return exec_err!("{error}");
+        }
+        for error in damaged {
+            tracing::warn!("{error}");
+        }
         if rebuilt == 0 {
             return plan_err!(
                 "'{}' has no index to build again: CREATE INDEX builds the first",
@@ -127,10 +142,12 @@ impl Session {
         let env = self.context().runtime_env();
         let options = HnswSettings::of(self.context().state().config_options());
         let mut found = Vec::new();
-        for directory in self.directories(table).await? {
+        let (directories, below) = self.directories(table).await?;
+        for directory in directories {
             catalog.refresh(&directory, &env).await?;
             for entry in catalog.of_directory(&directory)? {
                 match entry {
+                    Ok(index) if !is_of(&index, below.as_deref()) => {}
                     Ok(index) => found.push(index),
                     Err(error) => tracing::warn!("{error}"),
                 }
@@ -189,16 +206,19 @@ impl Session {
         Ok(RecordBatch::try_from_iter(columns)?)
     }
 
-    /// Of one table; or those of all tables that the session knows, those it found indexes in, and the working
-    /// directory.
-    async fn directories(&self, table: Option<&IndexTable>) -> Result<Vec<TableDirectory>> {
+    /// Of one table, which is there at this place in it; or those of all tables that the session knows, those it found
+    /// indexes in, and the working directory.
+    async fn directories(
+        &self,
+        table: Option<&IndexTable>,
+    ) -> Result<(Vec<TableDirectory>, Option<String>)> {
         if let Some(table) = table {
             let table = self.indexed_table(table).await?;
             let env = self.context().runtime_env();
             self.index_catalog()?
                 .refresh(&table.directory, &env)
                 .await?;
-            return Ok(vec![table.directory]);
+            return Ok((vec![table.directory], Some(table.below)));
         }
         let mut found = self.index_catalog()?.directories();
         let state = self.context().state();
@@ -235,6 +255,12 @@ impl Session {
                 distinct.push(directory);
             }
         }
-        Ok(distinct)
+        Ok((distinct, None))
     }
+}
+
+/// Whether an index is of the table at a place in its directory. A table that is the whole directory has those of all its
+/// files; where none is named, every one counts.
+fn is_of(index: &FoundIndex, below: Option<&str>) -> bool {
+    below.is_none_or(|below| below.is_empty() || index.header.table == below)
 }

@@ -7,8 +7,8 @@ use datafusion::common::{TableReference, plan_datafusion_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
 use lakefold_functions::manifold::{HnswOptions, Metric, VectorStorage};
 use lakefold_functions::{
-    BuiltIndex, FoundIndex, INDEX_EXTENSION, IndexCatalog, IndexCheck, IndexDefinition, IndexEntry,
-    IndexPlace, IndexedTable, OpenIndex, build_index, index_state, search_index, verify_index,
+    BuiltIndex, FoundIndex, INDEX_EXTENSION, IndexCatalog, IndexCheck, IndexDefinition, IndexPlace,
+    IndexedTable, OpenIndex, build_index, index_state, search_index, verify_index,
 };
 
 use crate::errors::error_message;
@@ -177,18 +177,27 @@ impl Session {
         }
         catalog.refresh(&table.directory, &env).await?;
         let found = catalog.of_directory(&table.directory)?;
-        let of_table = found.into_iter().filter(|entry| match entry {
-            Ok(index) => index.header.table == table.below,
-            Err(_) => true,
-        });
-        let mut of_table: Vec<IndexEntry> = of_table.collect();
-        match (of_table.pop(), of_table.len()) {
-            (Some(index), 0) => index.map_err(DataFusionError::Execution),
-            (None, _) => plan_err!(
+        let (mut of_table, mut damaged) = (Vec::new(), Vec::new());
+        for entry in found {
+            match entry {
+                Ok(index) if index.header.table == table.below => of_table.push(index),
+                Ok(_) => {}
+                Err(error) => damaged.push(error),
+            }
+        }
+        let names: Vec<&str> = of_table.iter().map(|index| &*index.header.name).collect();
+        let names = names.join(", ");
+        match (of_table.pop(), of_table.len(), damaged.pop()) {
+            (Some(index), 0, _) => Ok(index),
+            (None, _, Some(error)) => Err(DataFusionError::Execution(error)),
+            (None, _, None) => plan_err!(
                 "'{path}' has no index: build one with `lakefold index build`, or name an index file"
             ),
-            (Some(_), others) => {
-                plan_err!("'{path}' has {} indexes: name one with --name", others + 1)
+            (Some(_), others, _) => {
+                plan_err!(
+                    "'{path}' has {} indexes ({names}): name one with --name",
+                    others + 1
+                )
             }
         }
     }

@@ -65,9 +65,9 @@ pub use lakefold_functions::manifold::{
     bytes as format_bytes,
 };
 pub use lakefold_functions::{
-    BuiltIndex, FitReporter, FitReporterHandle, FoundIndex, IndexCatalog, IndexCheck, IndexHeader,
-    IndexPlace, OpenIndex, RecallPoint, SourceFile, WINDOW_FUNCTION_NAMES, function_names,
-    register_all, relation_documentation,
+    BuiltIndex, FitReporter, FitReporterHandle, FoundIndex, INDEX_EXTENSION, IndexCatalog,
+    IndexCheck, IndexHeader, IndexPlace, OpenIndex, RecallPoint, SourceFile, WINDOW_FUNCTION_NAMES,
+    function_names, register_all, relation_documentation,
 };
 pub use lakefold_lake::{
     ByteSize, ChunkDescription, ColumnEncoding, Compression, FIT_OPTION_NAMES, FitOptions,

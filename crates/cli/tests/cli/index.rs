@@ -257,6 +257,16 @@ fn a_query_is_answered_from_the_index_and_warns_once_it_is_stale() {
     assert!(text.contains("FAILED  sources"), "{text}");
     let (text, _) = success(&["index", "info", &path]);
     assert!(text.contains("stale: "), "{text}");
+    let vector = format!("[{}]", vec!["1"; 64].join(","));
+    let (_, said) = success(&["index", "search", &path, "--vector", &vector]);
+    assert!(
+        said.contains("the index 'pixels' is stale, because "),
+        "{said}"
+    );
+    let file = directory.path().join(".lakefold/pixels.hnsw");
+    let file = file.display().to_string();
+    let (_, said) = success(&["index", "search", &file, "--vector", &vector]);
+    assert!(!said.contains("stale"), "{said}");
     success(&[
         "index",
         "build",

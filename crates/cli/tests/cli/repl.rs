@@ -126,7 +126,7 @@ fn control_c_stops_the_fit_and_not_the_shell() {
          FROM generate_series(1, 400000);",
     );
     // The progress bar.
-    shell.expect("lle_embed: neighbours");
+    shell.expect("lakefold: neighbours");
     shell.session.send_control('c').unwrap();
     shell.expect("interrupted");
     shell.send("SELECT 6 * 7 AS answer;");

@@ -4,6 +4,7 @@
 mod common;
 mod knn;
 mod remote;
+mod several;
 mod storage;
 
 use std::path::Path;
@@ -303,6 +304,12 @@ async fn what_cannot_be_indexed_says_why() {
         (using("v", "m = 1"), "m"),
         (using("v", "m = 257"), "256"),
         (using("v", "m = 16, ef_construction = 3"), "ef_construction"),
+        (using("v", "m = 8, m = 9"), "m is given twice"),
+        (
+            using("v vector_l2_ops", "metric = cosine"),
+            "metric is given twice",
+        ),
+        (using("v DESC", "m = 8"), "has no order"),
         (
             using("v", "m = -4"),
             "m of an hnsw index must be a whole number, got -4",
