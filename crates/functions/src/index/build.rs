@@ -121,7 +121,7 @@ async fn build(
     let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
     let budget = Budget::new(context.memory_pool(), SUBJECT);
     let control = FitControl::new(&context, &budget, &cancelled);
-    let gathered = gather(table, definition, rows, &budget, &context).await?;
+    let gathered = gather(table, definition, &sources, &budget, &context).await?;
     table.check_unchanged(&store).await?;
 
     let header = IndexHeader {

@@ -2,21 +2,29 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int8Array, RecordBatch, StringArray,
+    UInt64Array,
+};
 use datafusion::arrow::compute::{concat, filter};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, UInt64Type};
+use datafusion::arrow::datatypes::UInt64Type;
 use datafusion::common::{Result, exec_err};
 use datafusion::execution::TaskContext;
 use futures::StreamExt;
 use lakefold_manifold::{Hnsw, Phase, VectorStorage};
 
 use super::build::{IndexDefinition, SUBJECT};
+use super::header::SourceFile;
 use super::table::IndexedTable;
 use crate::features::Matrix;
 use crate::float_lists::FloatType;
 use crate::held_rows::Source;
 use crate::memory::{Budget, array_bytes};
 use crate::progress::Announced;
+
+/// What errors call the place of a row in the table, and its file.
+const ROW: &str = "row of the table";
+const FILE: &str = "file";
 
 /// The rows of a table that have a vector.
 pub(crate) struct Gathered {
@@ -28,17 +36,18 @@ pub(crate) struct Gathered {
     pub(crate) ids: Option<ArrayRef>,
 }
 
-/// Reads the vectors of a table of so many rows.
+/// Reads the vectors of a table, whose files are `sources`.
 ///
 /// # Errors
 /// For rows that cannot be indexed, too little memory, and a table that is not as its footers say.
 pub(crate) async fn gather(
     table: &IndexedTable,
     definition: &IndexDefinition,
-    table_rows: u64,
+    sources: &[SourceFile],
     budget: &Budget,
     context: &Arc<TaskContext>,
 ) -> Result<Gathered> {
+    let table_rows: u64 = sources.iter().map(|file| file.rows).sum();
     let column = definition.column.as_str();
     let ids = definition.id_column.as_deref();
     let columns: Vec<&str> = std::iter::once(column)
@@ -60,16 +69,10 @@ pub(crate) async fn gather(
         ids: None,
     };
     let (mut dimensions, mut id_parts, mut next) = (None, Vec::new(), 0_u64);
-    let schema = Arc::new(Schema::new(vec![
-        Field::new("row", DataType::UInt64, false),
-        Field::new(column, plan.schema().field(0).data_type().clone(), true),
-    ]));
     while let Some(batch) = batches.next().await.transpose()? {
         let read = batch.num_rows() as u64;
-        let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values(next..next + read));
+        let numbered = numbered(&batch, next, sources)?;
         next += read;
-        let vectors = Arc::clone(batch.column(0));
-        let numbered = RecordBatch::try_new(Arc::clone(&schema), vec![numbers, vectors])?;
         let Some(found) = source.read(&numbered, &mut dimensions)? else {
             continue;
         };
@@ -123,6 +126,35 @@ pub(crate) async fn gather(
         gathered.ids = Some(concat(&parts)?);
     }
     Ok(gathered)
+}
+
+/// The numbers of rows in the table, from `first` on, and their vectors; then what errors name a row by, its file and its
+/// id.
+fn numbered(batch: &RecordBatch, first: u64, sources: &[SourceFile]) -> Result<RecordBatch> {
+    let (schema, rows) = (batch.schema(), batch.num_rows());
+    let numbers = UInt64Array::from_iter_values(first..first + rows as u64);
+    let mut columns: Vec<(&str, ArrayRef)> = vec![
+        (ROW, Arc::new(numbers)),
+        (schema.field(0).name(), Arc::clone(batch.column(0))),
+    ];
+    let mut before = 0;
+    let file = sources.iter().find(|file| {
+        before += file.rows;
+        first < before
+    });
+    // A batch is of one file.
+    if let Some(file) = file.filter(|_| sources.len() > 1) {
+        let name = Arc::new(StringArray::from_iter_values([&file.path]));
+        let of_all = DictionaryArray::new(Int8Array::from_value(0, rows), name);
+        columns.push((FILE, Arc::new(of_all)));
+    }
+    if let Some(id) = batch.columns().get(1) {
+        columns.push((schema.field(1).name(), Arc::clone(id)));
+    }
+    let columns = columns
+        .into_iter()
+        .map(|(name, column)| (name, column, true));
+    Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
 }
 
 /// Takes the memory of the rows, and asks for that of the graph, so that what cannot be built is refused before

@@ -59,3 +59,27 @@ async fn a_damaged_index_does_not_stand_in_the_way_of_others() {
     let error = failure(&session, &format!("REINDEX TABLE {a}")).await;
     assert!(error.contains("has no index to build again"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_cannot_be_indexed_is_named_by_file_and_id() {
+    let session = session();
+    let directory = tempfile::tempdir().unwrap();
+    let odd =
+        format!("CASE WHEN value = 450 THEN make_array('NaN'::DOUBLE, 0, 0, 0) ELSE {VECTOR} END");
+    for (name, from) in [("a", 1), ("b", 301)] {
+        let path = directory.path().join(format!("{name}.parquet"));
+        write(&session, &path, from, from + 299, &odd).await;
+    }
+    let table = format!("'{}/'", directory.path().display());
+    let sql = format!("CREATE INDEX i ON {table} USING hnsw (v)");
+    let error = failure(&session, &sql).await;
+    let place =
+        "row 149 of its batch (counted from 0, row of the table = 449, file = 'b.parquet') has NaN";
+    assert!(error.contains(place), "{error}");
+    let sql = format!("CREATE INDEX i ON {table} USING hnsw (v) INCLUDE (id)");
+    let error = failure(&session, &sql).await;
+    assert!(
+        error.contains("file = 'b.parquet', id = 450) has NaN"),
+        "{error}"
+    );
+}
