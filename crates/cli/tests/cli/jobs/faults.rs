@@ -29,6 +29,7 @@ fn with_mounts(directory: &Path, script: &str) -> Option<Output> {
 
 const JOB: &str = "\"$LAKEFOLD\" transform lake out --chunk-rows 250 --column v --model \"$MODEL\"";
 
+/// Whatever the disk has no room for: a chunk, its record, or the manifest.
 #[test]
 fn a_full_disk_stops_the_job_and_room_lets_it_go_on() {
     let directory = lake();
@@ -36,31 +37,36 @@ fn a_full_disk_stops_the_job_and_room_lets_it_go_on() {
     let reference = contents(&directory.path().join("out"));
     std::fs::remove_dir_all(directory.path().join("out")).unwrap();
     // Too small for all chunks; what is visible meanwhile is copied out.
-    let script = format!(
-        "set -e; mkdir out full; mount -t tmpfs -o size=120k tmpfs out
-         code=0; {JOB} || code=$?; echo \"code $code\" >&2
-         cp -r out/. full/
-         mount -o remount,size=8m out; {JOB}
-         mkdir whole; cp -r out/. whole/"
-    );
-    let Some(output) = with_mounts(directory.path(), &script) else {
-        return;
-    };
-    let text = stderr(&output);
-    assert!(output.status.success(), "{text}");
-    assert!(
-        text.contains("code 1") && text.contains("make room and run the same job again"),
-        "{text}"
-    );
-    let partial = directory.path().join("full");
-    let names = visible(&partial);
-    assert!(!names.is_empty() && names.len() < CHUNKS, "{names:?}");
-    for name in names {
-        let content = std::fs::read(partial.join(&name)).unwrap();
-        assert_eq!(Some(&content), reference.get(&name), "{name}");
+    let sizes = ["104k", "108k", "112k", "116k", "120k"];
+    for size in sizes {
+        let script = format!(
+            "set -e; mkdir out full-{size}; mount -t tmpfs -o size={size} tmpfs out
+             code=0; {JOB} || code=$?; echo \"code $code\" >&2
+             cp -r out/. full-{size}/
+             mount -o remount,size=8m out; {JOB}
+             mkdir whole-{size}; cp -r out/. whole-{size}/; umount out; rmdir out"
+        );
+        let Some(output) = with_mounts(directory.path(), &script) else {
+            return;
+        };
+        let text = stderr(&output);
+        assert!(output.status.success(), "{size}: {text}");
+        assert!(
+            text.contains("code 1") && text.contains("make room and run the same job again"),
+            "{size}: {text}"
+        );
+        let partial = directory.path().join(format!("full-{size}"));
+        let names = visible(&partial);
+        assert!(names.len() < CHUNKS, "{size}: {names:?}");
+        for name in names {
+            let content = std::fs::read(partial.join(&name)).unwrap();
+            assert_eq!(Some(&content), reference.get(&name), "{size}: {name}");
+        }
+        let aside = contents(&partial.join("_lakefold/tmp"));
+        assert!(aside.is_empty(), "{size}: {:?}", aside.keys());
+        let whole = directory.path().join(format!("whole-{size}"));
+        assert_eq!(contents(&whole), reference, "{size}");
     }
-    assert!(contents(&partial.join("_lakefold/tmp")).is_empty());
-    assert_eq!(contents(&directory.path().join("whole")), reference);
 }
 
 #[test]

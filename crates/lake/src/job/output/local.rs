@@ -168,7 +168,7 @@ impl LocalOutput {
 
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<()> {
         let aside = self.write_aside(name, content)?;
-        rename(&aside, &self.path(name), &self.root)
+        rename(&aside, &self.path(name), &self.root).inspect_err(|_| discard(&aside))
     }
 
     /// Writes a small file where nobody looks for it, durably.
@@ -181,7 +181,10 @@ impl LocalOutput {
             file.write_all(content)?;
             file.sync_all()
         };
-        write().map_err(|error| failed("write to", &aside, &error))?;
+        write().map_err(|error| {
+            discard(&aside);
+            failed("write to", &aside, &error)
+        })?;
         Ok(aside)
     }
 
@@ -193,8 +196,7 @@ impl LocalOutput {
         let aside = self.write_aside(name, content)?;
         // Unlike a rename, a link does not replace what is there.
         let linked = fs::hard_link(&aside, &target);
-        // The next run removes what cannot be removed now.
-        let _ = fs::remove_file(&aside);
+        discard(&aside);
         match linked {
             Ok(()) => sync_directory(directory).map(|()| true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -258,8 +260,7 @@ impl LocalAside {
 impl Drop for LocalAside {
     fn drop(&mut self) {
         if !self.published {
-            // The next run removes what cannot be removed now.
-            let _ = fs::remove_file(&self.path);
+            discard(&self.path);
         }
     }
 }
@@ -279,6 +280,11 @@ impl LocalAside {
     fn named(&self, error: io::Error) -> io::Error {
         io::Error::new(error.kind(), message("write", &self.target, &error))
     }
+}
+
+/// Removes a file that is not to appear. The next run removes what cannot be removed now.
+fn discard(aside: &Path) {
+    let _ = fs::remove_file(aside);
 }
 
 fn hash_file(mut file: File) -> io::Result<(String, u64)> {
