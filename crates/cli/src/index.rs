@@ -9,7 +9,7 @@ use datafusion_cli::print_options::MaxRows;
 use futures::StreamExt;
 use lakefold::{
     FoundIndex, HnswOptions, IndexHeader, IndexRequest, IndexTable, OpenIndex, Session,
-    error_message, format_bytes,
+    error_message, format_bytes, is_index_file,
 };
 
 use crate::failure::Failure;
@@ -184,7 +184,7 @@ async fn search(
     let found = find(session, &arguments.which).await?;
     let index = session.open_index(&found).await.map_err(|e| failed(&e))?;
     // An index file that was named is searched wherever it is, its table may be gone.
-    if !arguments.which.is_a_file()
+    if !is_index_file(&arguments.which.index)
         && let Some(why) = session.why_stale(&found).await
     {
         tracing::warn!(

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use clap::{Args, Subcommand, ValueEnum};
-use lakefold::{INDEX_EXTENSION, Metric, VectorStorage};
+use lakefold::{Metric, VectorStorage};
 
 use crate::args::{Format, SessionArgs};
 
@@ -108,14 +108,6 @@ pub(crate) struct Which {
     /// Name of the index, where INDEX is a table that has several
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-}
-
-impl Which {
-    /// Whether the index is named by its own file.
-    pub(crate) fn is_a_file(&self) -> bool {
-        let extension = std::path::Path::new(&self.index).extension();
-        extension.is_some_and(|extension| extension == INDEX_EXTENSION)
-    }
 }
 
 /// Show what an index says about itself

@@ -75,6 +75,12 @@ impl IndexRequest {
     }
 }
 
+/// Whether a path or URL is that of an index, not of a table.
+pub fn is_index_file(path: &str) -> bool {
+    let extension = std::path::Path::new(path).extension();
+    extension.is_some_and(|extension| extension == INDEX_EXTENSION)
+}
+
 impl Session {
     /// The indexes that this session knows.
     ///
@@ -162,10 +168,7 @@ impl Session {
     pub async fn find_index(&self, path: &str, name: Option<&str>) -> Result<FoundIndex> {
         let catalog = self.index_catalog()?;
         let env = self.context().runtime_env();
-        if std::path::Path::new(path)
-            .extension()
-            .is_some_and(|e| e == INDEX_EXTENSION)
-        {
+        if is_index_file(path) {
             return catalog.find(&self.index_place(path)?, &env).await;
         }
         let table = self

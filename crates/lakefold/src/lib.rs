@@ -59,15 +59,15 @@ mod session;
 
 pub use datafusion::sql::parser::Statement;
 pub use errors::error_message;
-pub use indexes::{IndexRequest, IndexTable};
+pub use indexes::{IndexRequest, IndexTable, is_index_file};
 pub use lakefold_functions::manifold::{
     Diagnostics, HnswOptions, Method, Metric, NeighborsAlgorithm, Phase, Solver, VectorStorage,
     bytes as format_bytes,
 };
 pub use lakefold_functions::{
-    BuiltIndex, FitReporter, FitReporterHandle, FoundIndex, INDEX_EXTENSION, IndexCatalog,
-    IndexCheck, IndexHeader, IndexPlace, OpenIndex, RecallPoint, SourceFile, WINDOW_FUNCTION_NAMES,
-    function_names, register_all, relation_documentation,
+    BuiltIndex, FitReporter, FitReporterHandle, FoundIndex, IndexCatalog, IndexCheck, IndexHeader,
+    IndexPlace, OpenIndex, RecallPoint, SourceFile, WINDOW_FUNCTION_NAMES, function_names,
+    register_all, relation_documentation,
 };
 pub use lakefold_lake::{
     ByteSize, ChunkDescription, ColumnEncoding, Compression, FIT_OPTION_NAMES, FitOptions,
